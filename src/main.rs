@@ -1,0 +1,3 @@
+//! The `talksy-unit` command.
+
+fn main() {}

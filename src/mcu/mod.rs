@@ -1,0 +1,1 @@
+//! The mixed delivery of a room: decode, mix, compose, encode once per rung.

@@ -1,0 +1,1 @@
+//! Selective forwarding, pure: what a peer sends becomes packets for its subscribers.

@@ -1,0 +1,326 @@
+//! The media thread: one UDP socket, the transports of its peers, the forwarding of its rooms.
+//!
+//! A room lives on one worker. The room's actor sends [`Command`]s and hears [`Event`]s; nothing else is shared.
+//! Packets never leave this thread between their arrival and their last departure.
+
+use crate::ids::{PeerId, RoomKey, TrackKey};
+use crate::rtp::params::{Codec, MediaKind};
+
+/// How a peer receives its room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// SFU: every subscribed track of the others, as it came.
+    Forward,
+    /// MCU: one mixed audio and one composited video track.
+    Mixed,
+}
+
+/// What a published track shows: decides its place in layouts, and its bitrate's priority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum SourceType {
+    /// Camera or microphone.
+    #[default]
+    Media,
+    /// A shared screen or its sound.
+    Screen,
+}
+
+/// What a peer is when it enters a worker.
+#[derive(Clone, Debug)]
+pub struct PeerParams {
+    /// Shown in the mixed picture.
+    pub name: String,
+    /// How it wants to receive.
+    pub delivery: Delivery,
+    /// Whether a first offer of the client is awaited before the server may offer. False for `publish=0`, and
+    /// for `mode=mcu` without publishing.
+    pub client_offers_first: bool,
+    /// Upper bound of what it wants to receive, bit/s. Chooses the mixed rung.
+    pub max_receive_bps: Option<u64>,
+}
+
+/// From a room's actor to its worker. Commands for a peer that is gone are ignored.
+#[derive(Debug)]
+pub enum Command {
+    /// Opens a room; its events go to `events`. Comes before any of its peers.
+    OpenRoom {
+        /// Which room.
+        room: RoomKey,
+        /// Where [`Event`]s of this room go.
+        events: EventSender,
+    },
+    /// The room is gone, with all of its peers.
+    CloseRoom {
+        /// Which room.
+        room: RoomKey,
+    },
+    /// A peer enters.
+    AddPeer {
+        /// Which room.
+        room: RoomKey,
+        /// Who.
+        peer: PeerId,
+        /// How.
+        params: PeerParams,
+    },
+    /// A peer leaves; its tracks end with it.
+    RemovePeer {
+        /// Who.
+        peer: PeerId,
+    },
+    /// The client's SDP offer. Answered by [`Event::Answer`] or [`Event::Failed`].
+    Offer {
+        /// Who.
+        peer: PeerId,
+        /// The session description.
+        sdp: String,
+    },
+    /// The client's SDP answer.
+    Answer {
+        /// Who.
+        peer: PeerId,
+        /// The session description.
+        sdp: String,
+    },
+    /// A trickled ICE candidate (the value of an `a=candidate` line); an empty one ends the candidates.
+    Candidate {
+        /// Who.
+        peer: PeerId,
+        /// `candidate:…`, with or without that prefix.
+        candidate: String,
+    },
+    /// The client asks whether it may offer. Answered by [`Event::RenegotiationReply`].
+    AskRenegotiation {
+        /// Who.
+        peer: PeerId,
+    },
+    /// Forward these tracks to this peer. Tracks it already has are left alone. Only in [`Delivery::Forward`].
+    Subscribe {
+        /// Who.
+        peer: PeerId,
+        /// What.
+        tracks: Vec<TrackKey>,
+    },
+    /// Changes how the peer receives. To `Mixed`: its forwarded tracks end. To `Forward`: the mixed pair ends,
+    /// and the room subscribes anew.
+    SetDelivery {
+        /// Who.
+        peer: PeerId,
+        /// How.
+        delivery: Delivery,
+    },
+    /// Bit/s that the peer wants to receive at most; `None` takes the limit away.
+    SetReceiveLimit {
+        /// Who.
+        peer: PeerId,
+        /// Bit/s.
+        bps: Option<u64>,
+    },
+    /// What a track shows.
+    SetSource {
+        /// Which track.
+        track: TrackKey,
+        /// Camera or screen.
+        source: SourceType,
+    },
+    /// The publisher muted or unmuted a track: no packets of it are forwarded or mixed while muted.
+    SetMuted {
+        /// Which track.
+        track: TrackKey,
+        /// Muted?
+        muted: bool,
+    },
+    /// Text for the peer's data channel `internal`; dropped while it is not open.
+    SendText {
+        /// Who.
+        peer: PeerId,
+        /// JSON text.
+        text: String,
+    },
+}
+
+/// A bounded queue into a room's actor.
+pub type EventSender = tokio::sync::mpsc::Sender<Event>;
+
+/// A track that a peer began to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedTrack {
+    /// Its identity in this process.
+    pub key: TrackKey,
+    /// The track id of the publisher's msid.
+    pub track_id: String,
+    /// The stream id of the publisher's msid.
+    pub stream_id: String,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// The codec its first packet had.
+    pub codec: Codec,
+}
+
+/// The answer to "may I offer?".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renegotiation {
+    /// Yes: the server does not offer until the client's offer is answered (10 s at most).
+    Allowed,
+    /// No: an offer of the server is out.
+    Refused,
+    /// Pushed later to a client that was refused: now it may.
+    Settled,
+}
+
+/// A tile of the mixed picture, in canvas pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayoutTile {
+    /// Whose tile.
+    pub peer: PeerId,
+    /// Left edge.
+    pub x: u32,
+    /// Top edge.
+    pub y: u32,
+    /// Width.
+    pub width: u32,
+    /// Height.
+    pub height: u32,
+}
+
+/// From a worker to the room's actor.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The reply to the peer's offer.
+    Answer {
+        /// To whom.
+        peer: PeerId,
+        /// The session description.
+        sdp: String,
+    },
+    /// The server's own offer.
+    Offer {
+        /// To whom.
+        peer: PeerId,
+        /// The session description.
+        sdp: String,
+    },
+    /// A trickled candidate of the server.
+    Candidate {
+        /// To whom.
+        peer: PeerId,
+        /// `candidate:…`.
+        candidate: String,
+        /// Its m-line.
+        mid: String,
+        /// Index of that m-line.
+        mline_index: u16,
+    },
+    /// See [`Renegotiation`].
+    RenegotiationReply {
+        /// To whom.
+        peer: PeerId,
+        /// The reply.
+        reply: Renegotiation,
+    },
+    /// ICE and DTLS are up for the first time: media flows both ways.
+    Connected {
+        /// Who.
+        peer: PeerId,
+    },
+    /// The transport is gone for good (closed, failed, timed out). The room removes the peer's tracks and keeps
+    /// its membership: a client may begin anew with an offer.
+    Disconnected {
+        /// Who.
+        peer: PeerId,
+        /// A sentence for the log.
+        reason: String,
+    },
+    /// First packet of a published track.
+    TrackPublished {
+        /// Whose.
+        peer: PeerId,
+        /// What.
+        track: PublishedTrack,
+    },
+    /// A published track has ended.
+    TrackEnded {
+        /// Whose.
+        peer: PeerId,
+        /// What.
+        track: TrackKey,
+    },
+    /// A forwarded (or mixed) track sits on an m-line of this peer now.
+    Delivered {
+        /// To whom.
+        peer: PeerId,
+        /// What.
+        track: TrackKey,
+        /// On which m-line.
+        mid: String,
+    },
+    /// A message of the data channel `internal`.
+    ChannelText {
+        /// From whom.
+        peer: PeerId,
+        /// At most 64 KiB; longer ones are dropped and counted.
+        text: String,
+    },
+    /// Began or stopped speaking (RFC 6464 levels; decoded voice where the mixer runs).
+    Speaking {
+        /// Who.
+        peer: PeerId,
+        /// Speaks now?
+        speaking: bool,
+    },
+    /// The tiles of the picture that this peer receives; sent on change and to every new listener.
+    Layout {
+        /// To whom.
+        peer: PeerId,
+        /// Canvas width and height in pixels.
+        canvas: (u32, u32),
+        /// Who is where.
+        tiles: Vec<LayoutTile>,
+    },
+    /// The figures of one peer, once a second while it has a connection.
+    Stats {
+        /// Whose.
+        peer: PeerId,
+        /// The figures.
+        stats: Box<crate::stats::PeerStats>,
+    },
+    /// Something that the client asked for could not be done: a sentence for its `error` message.
+    Failed {
+        /// To whom.
+        peer: PeerId,
+        /// What happened and what to do.
+        message: String,
+    },
+}
+
+/// The worker's thread has ended, or its queue of [`COMMAND_QUEUE`] commands is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the media worker does not take commands: it is overloaded or has stopped")]
+pub struct WorkerBusy;
+
+/// Rooms → one worker. When it is full the sender is refused, and the room tells its client so.
+pub const COMMAND_QUEUE: usize = 4096;
+
+/// The way into a worker's thread. Cheap to clone.
+#[derive(Clone)]
+pub struct WorkerHandle {
+    commands: crossbeam_channel::Sender<Command>,
+    wake: std::sync::Arc<dyn Fn() + Send + Sync>,
+}
+
+impl WorkerHandle {
+    /// A handle whose worker reads `commands` and is woken by `wake` after each.
+    pub fn new(
+        commands: crossbeam_channel::Sender<Command>,
+        wake: std::sync::Arc<dyn Fn() + Send + Sync>,
+    ) -> Self {
+        WorkerHandle { commands, wake }
+    }
+
+    /// Queues a command; never blocks.
+    pub fn send(&self, command: Command) -> Result<(), WorkerBusy> {
+        self.commands.try_send(command).map_err(|_| WorkerBusy)?;
+        (self.wake)();
+        Ok(())
+    }
+}
