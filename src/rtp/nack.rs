@@ -100,11 +100,12 @@ impl NackGenerator {
         }
     }
 
-    /// Appends the packets to ask for now, ascending. What was asked for in vain [`MAX_TRIES`] times is given up.
-    pub fn poll(&mut self, now: Instant, out: &mut Vec<u16>) {
+    /// Appends the packets to ask for now, ascending and at most `limit`; the others stay due. What was asked for in
+    /// vain [`MAX_TRIES`] times is given up.
+    pub fn poll(&mut self, now: Instant, limit: usize, out: &mut Vec<u16>) {
         let (spacing, mut asked, mut gave_up) = (self.spacing, 0, 0);
         self.missing.retain_mut(|missing| {
-            if missing.ask_at > now {
+            if missing.ask_at > now || asked == limit as u64 {
                 return true;
             }
             if missing.tries == MAX_TRIES {
@@ -145,7 +146,7 @@ mod tests {
 
     fn asked(generator: &mut NackGenerator, now: Instant) -> Vec<u16> {
         let mut out = Vec::new();
-        generator.poll(now, &mut out);
+        generator.poll(now, usize::MAX, &mut out);
         out
     }
 

@@ -142,6 +142,11 @@ impl RtxCache {
         Ok(self.view(&slot))
     }
 
+    /// Forgets all packets.
+    pub fn clear(&mut self) {
+        self.slots.fill(None);
+    }
+
     /// Bytes of memory held.
     pub fn memory(&self) -> usize {
         self.ring.capacity() + self.slots.capacity() * size_of::<Option<Slot>>()

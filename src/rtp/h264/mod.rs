@@ -9,8 +9,6 @@ pub use packetizer::{MAX_PAYLOAD, Packetizer};
 /// NAL unit types (ITU-T H.264, table 7-1; RFC 6184, table 1).
 mod nal {
     pub const IDR: u8 = 5;
-    pub const SPS: u8 = 7;
-    pub const PPS: u8 = 8;
     pub const DELIMITER: u8 = 9;
     pub const STAP_A: u8 = 24;
     pub const FU_A: u8 = 28;
@@ -99,7 +97,7 @@ mod tests {
 
     #[test]
     fn parameter_sets_travel_in_one_aggregate() {
-        let unit = access_unit(&[(nal::SPS, 20), (nal::PPS, 4), (nal::IDR, 3000)]);
+        let unit = access_unit(&[(7, 20), (8, 4), (nal::IDR, 3000)]);
         let sent = send(&[unit]);
         assert_eq!(nal::of(sent[0].payload[0]), nal::STAP_A);
         assert_eq!(nal::of(sent[1].payload[0]), nal::FU_A);
