@@ -49,9 +49,13 @@ struct Format {
 }
 
 /// The state of one SSRC: begins anew when the m-line gets another.
+///
+/// It outlives a pause of the m-line: encryption forbids that a sequence number comes twice under one SSRC
+/// (RFC 3711, section 9.1).
 #[derive(Debug)]
 struct Stream {
     line: SendLine,
+    active: bool,
     format: Option<Format>,
     rewriter: Rewriter,
     cache: RtxCache,
@@ -82,12 +86,16 @@ impl Forwarder {
     /// The m-line it has now; `None`: it has none any more.
     pub fn set_line(&mut self, line: Option<&SendLine>) {
         let Some(line) = line else {
-            self.stream = None;
+            if let Some(stream) = &mut self.stream {
+                stream.active = false;
+                stream.cache = RtxCache::default();
+            }
             self.selector.close();
             return;
         };
         match &mut self.stream {
             Some(stream) if stream.line.ssrc == line.ssrc => {
+                stream.active = true;
                 if stream.line != *line {
                     stream.line = line.clone();
                     stream.format = None;
@@ -117,7 +125,14 @@ impl Forwarder {
 
     /// Neither a track nor an m-line.
     pub fn is_idle(&self) -> bool {
-        self.source.is_none() && self.stream.is_none()
+        self.source.is_none() && self.stream.as_ref().is_none_or(|stream| !stream.active)
+    }
+
+    /// Nothing was ever sent, so nothing needs to be remembered.
+    pub fn is_fresh(&self) -> bool {
+        self.stream
+            .as_ref()
+            .is_none_or(|stream| stream.packets == 0)
     }
 
     /// Its media stream.
@@ -146,7 +161,11 @@ impl Forwarder {
         {
             return Err(DropReason::NotAttached);
         }
-        let stream = self.stream.as_mut().ok_or(DropReason::NotNegotiated)?;
+        let stream = self
+            .stream
+            .as_mut()
+            .filter(|stream| stream.active)
+            .ok_or(DropReason::NotNegotiated)?;
         let format = stream.format(packet.codec)?;
         if self.selector.admit(packet)? == Admission::Begins {
             let clock_rate = packet.codec.clock_rate();
@@ -166,7 +185,11 @@ impl Forwarder {
         round_trip: Duration,
         out: &mut Vec<u8>,
     ) -> Result<usize, DropReason> {
-        let stream = self.stream.as_mut().ok_or(DropReason::NotNegotiated)?;
+        let stream = self
+            .stream
+            .as_mut()
+            .filter(|stream| stream.active)
+            .ok_or(DropReason::NotNegotiated)?;
         stream.retransmit(now, leg, seq, round_trip, out)
     }
 
@@ -180,7 +203,8 @@ impl Forwarder {
     /// When the next sender report is due.
     pub fn report_at(&self) -> Option<Instant> {
         self.source?;
-        self.stream.as_ref()?.report_at
+        let stream = self.stream.as_ref().filter(|stream| stream.active)?;
+        stream.report_at
     }
 
     /// Appends a sender report with its description, if one is due and the source's clock is known.
@@ -194,7 +218,7 @@ impl Forwarder {
         let (Some(source), Some(stream)) = (self.source, &mut self.stream) else {
             return false;
         };
-        if stream.report_at.is_none_or(|at| at > now) {
+        if !stream.active || stream.report_at.is_none_or(|at| at > now) {
             return false;
         }
         let timestamp = clock(source.track)
@@ -221,7 +245,7 @@ impl Forwarder {
     /// Its figures, if it carries a track on an m-line.
     pub fn stats(&mut self, now: Instant, sender: u64) -> Option<SenderStats> {
         let source = self.source?;
-        let stream = self.stream.as_mut()?;
+        let stream = self.stream.as_mut().filter(|stream| stream.active)?;
         let reported = stream.reported;
         Some(SenderStats {
             sender,
@@ -249,6 +273,7 @@ impl Stream {
     fn new(line: SendLine) -> Self {
         let initial = |ssrc: Ssrc| (ssrc.0 & 0x7fff) as u16;
         Stream {
+            active: true,
             format: None,
             rewriter: Rewriter::new(initial(line.ssrc)),
             cache: RtxCache::default(),

@@ -12,6 +12,7 @@ use super::{DropCounters, DropReason, Received, SenderClock};
 use crate::ids::TrackKey;
 use crate::rtp::extension::Extensions;
 use crate::rtp::header::RtpPacket;
+use crate::rtp::nack::MAX_MISSING;
 use crate::rtp::ntp::Ntp;
 use crate::rtp::params::{ExtensionIds, ReceiveLine, Ssrc};
 use crate::rtp::rtcp::{self, ReportBlock, Rtcp, write};
@@ -54,7 +55,7 @@ impl Publisher {
             last_ssrc: own_ssrc,
             report_at: None,
             next_reported: 0,
-            missing: Vec::new(),
+            missing: Vec::with_capacity(MAX_MISSING),
             drops: DropCounters::default(),
         }
     }

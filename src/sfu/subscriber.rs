@@ -16,6 +16,9 @@ use crate::rtp::twcc::Feedback;
 /// Packets that a peer has asked for again and that wait to be sent. What comes while it is full is dropped: the
 /// peer asks again.
 pub const MAX_WANTED: usize = 512;
+/// Senders that have neither a track nor an m-line any more, but have sent: kept, so that one which comes back with
+/// its SSRC goes on where it stopped. The oldest is forgotten for a newer one.
+pub const MAX_IDLE: usize = 128;
 /// Assumed until a report tells the round trip.
 const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(100);
 /// Shorter than this, one answer would cross the next request.
@@ -60,7 +63,7 @@ pub struct FeedbackCounters {
 /// Forwards packets to one peer, and answers what it asks.
 ///
 /// A sender is known by its id and joins a [`SendLine`] of the same id with the track that is attached to it;
-/// either may come first.
+/// either may come first. A new id has a new SSRC.
 #[derive(Debug)]
 pub struct Subscriber {
     own_ssrc: Ssrc,
@@ -237,11 +240,23 @@ impl Subscriber {
         &mut self.senders[at]
     }
 
+    /// Forgets senders that are of no more use; those that have sent are remembered up to [`MAX_IDLE`].
     fn remove_idle(&mut self) {
-        let mut senders = self.senders.iter();
-        self.ids
-            .retain(|_| senders.next().is_some_and(|sender| !sender.is_idle()));
-        self.senders.retain(|sender| !sender.is_idle());
+        let idle = self.senders.iter().filter(|sender| sender.is_idle());
+        let mut surplus = idle
+            .filter(|sender| !sender.is_fresh())
+            .count()
+            .saturating_sub(MAX_IDLE);
+        let mut at = 0;
+        while let Some(sender) = self.senders.get(at) {
+            if sender.is_idle() && (sender.is_fresh() || surplus > 0) {
+                surplus -= usize::from(!sender.is_fresh());
+                self.senders.remove(at);
+                self.ids.remove(at);
+            } else {
+                at += 1;
+            }
+        }
     }
 
     fn by_ssrc(&self, ssrc: Ssrc) -> Option<usize> {

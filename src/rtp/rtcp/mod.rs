@@ -71,7 +71,7 @@ pub struct Malformed {
     pub packet_type: u8,
 }
 
-/// The packets of a compound. After the first malformed one nothing follows: its length cannot be trusted.
+/// The packets of a compound. One with a bad body is passed over; after a bad header or length nothing follows.
 pub fn packets(compound: &[u8]) -> impl Iterator<Item = Result<Rtcp<'_>, Malformed>> {
     let mut rest = compound;
     std::iter::from_fn(move || {

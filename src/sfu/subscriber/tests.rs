@@ -314,6 +314,42 @@ fn reports_of_the_receiver_are_kept() {
 }
 
 #[test]
+fn a_line_that_comes_back_goes_on_and_never_repeats_a_number() {
+    let now = start();
+    let mut subscriber = subscriber();
+    subscriber.attach(1, TRACK, Codec::H264);
+    let first = sent(&mut subscriber, now, 1, &received(TRACK, 1000, KEY));
+    subscriber.set_lines(&[]);
+    let mut out = Vec::new();
+    let refused = subscriber.forward(now, 1, &received(TRACK, 1001, KEY), &mut out);
+    assert_eq!(refused, Err(DropReason::NotNegotiated));
+    subscriber.detach(1);
+    assert_eq!((subscriber.poll_timeout(), subscriber.memory()), (None, 0));
+    subscriber.set_lines(&[send_line(1, Codec::H264)]);
+    assert!(subscriber.attach(1, TRACK, Codec::H264));
+    let second = sent(&mut subscriber, now, 1, &received(TRACK, 1000, KEY));
+    let (first, second) = (
+        RtpPacket::parse(&first).unwrap(),
+        RtpPacket::parse(&second).unwrap(),
+    );
+    assert_eq!(second.seq, first.seq.wrapping_add(1));
+}
+
+#[test]
+fn senders_that_are_gone_for_good_do_not_pile_up() {
+    let now = start();
+    let mut subscriber = Subscriber::new(OWN);
+    for sender in 0..1000 {
+        subscriber.set_lines(&[send_line(sender, Codec::H264)]);
+        subscriber.attach(sender, TRACK, Codec::H264);
+        sent(&mut subscriber, now, sender, &received(TRACK, 1000, KEY));
+        subscriber.detach(sender);
+        assert!(subscriber.senders.len() <= MAX_IDLE + 1);
+        assert_eq!(subscriber.senders.len(), subscriber.ids.len());
+    }
+}
+
+#[test]
 fn one_subscription_stays_below_a_mebibyte() {
     let now = start();
     let mut subscriber = subscriber();
