@@ -73,3 +73,6 @@ pub struct Received<'p> {
     /// Without padding. Empty: the publisher sent padding only; it is forwarded to keep the sequence whole.
     pub payload: &'p [u8],
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,11 +59,12 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
+        /// The very first packet is never lost: nothing tells of it.
         #[test]
         fn units_survive_and_losses_are_marked(
             shapes in proptest::collection::vec(proptest::collection::vec(
                 (prop_oneof![Just(1u8), Just(5), Just(6), Just(7), Just(8)], prop_oneof![1usize..60, 1000usize..6000]), 1..5), 1..12),
-            lost in proptest::collection::hash_set(0usize..80, 0..6),
+            lost in proptest::collection::hash_set(1usize..80, 0..6),
         ) {
             let units: Vec<Vec<u8>> = shapes.iter().map(|shape| access_unit(shape)).collect();
             let sent = send(&units);
