@@ -10,6 +10,8 @@ use super::rtcp::ReportBlock;
 #[derive(Clone, Debug)]
 pub struct Reception {
     clock_rate: u32,
+    /// Whole turns of the counter that the first number already had: the report counts those since.
+    turns_before: u64,
     base: u64,
     highest: u64,
     received: u64,
@@ -33,6 +35,7 @@ impl Reception {
     pub fn new(clock_rate: u32, first: u64) -> Self {
         Reception {
             clock_rate,
+            turns_before: first & !0xffff,
             base: first,
             highest: first,
             received: 0,
@@ -100,7 +103,7 @@ impl Reception {
                 .min(255) as u8,
             cumulative_lost: i32::try_from(expected as i64 - self.received as i64)
                 .unwrap_or(i32::MAX),
-            highest_seq: self.highest as u32,
+            highest_seq: (self.highest - self.turns_before) as u32,
             jitter: self.jitter as u32,
             last_sr,
             delay_since_last_sr: delay,
@@ -152,11 +155,15 @@ mod tests {
     #[test]
     fn the_fraction_lost_covers_one_interval_and_the_sum_all() {
         let now = Instant::now();
-        let mut reception = stream(now, &[65_536, 65_537, 65_540, 65_539]);
+        let mut reception = stream(now, &[131_070, 131_071, 131_074, 131_073]);
         let block = reception.report(now, Ssrc(1));
         assert_eq!((block.fraction_lost, block.cumulative_lost), (51, 1));
-        assert_eq!(block.highest_seq, 65_540);
-        for seq in 65_541..65_546 {
+        assert_eq!(
+            block.highest_seq,
+            (1 << 16) + 2,
+            "one turn since the beginning"
+        );
+        for seq in 131_075..131_080 {
             reception.handle_packet(now, seq, 0, 100, false);
         }
         let block = reception.report(now, Ssrc(1));

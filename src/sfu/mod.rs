@@ -28,8 +28,6 @@ pub use clock::SenderClock;
 pub use drops::{DropCounters, DropReason};
 pub use keyframe::REQUEST_WINDOW;
 pub use publisher::Publisher;
-pub use rewriter::{Rewriter, Rewritten};
-pub use selector::Selector;
 pub use subscriber::{FeedbackCounters, SenderStats, Subscriber};
 
 use crate::ids::TrackKey;
