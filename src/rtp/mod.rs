@@ -3,4 +3,18 @@
 //! Nothing here reads a clock, opens a socket or knows a room. Every parser takes bytes from the network and
 //! answers `Option` or `Result`; none of them panics.
 
+pub mod demux;
+pub mod extension;
+pub mod h264;
+pub mod header;
+pub mod keyframe;
+pub mod nack;
+pub mod ntp;
+pub mod opus;
 pub mod params;
+pub mod reception;
+pub mod rtcp;
+pub mod rtx;
+pub mod twcc;
+pub mod unwrap;
+pub mod window;

@@ -1,1 +1,76 @@
-//! Selective forwarding, pure: what a peer sends becomes packets for its subscribers.
+//! Selective forwarding, pure: packets in, packets out, time as an argument.
+//!
+//! The worker owns one [`Publisher`] and one [`Subscriber`] per peer. A packet's life:
+//!
+//! 1. [`Publisher::handle_rtp`] (ingest): which track, extended numbers, duplicates, retransmissions unwrapped,
+//!    keyframe?, audio level; the result is a [`Received`]. The mixer's packets begin here, made by the worker.
+//! 2. The worker's fanout calls [`Subscriber::forward`] for each subscription: the selector (which layer, keyframe
+//!    gate), the rewriter (sequence and time of that leg), then header, payload, and a copy for retransmission.
+//! 3. Back: [`Subscriber::handle_rtcp`] returns keyframe wishes for [`Publisher::request_keyframe`], queues what
+//!    [`Subscriber::poll_retransmission`] sends again, and notes the receiver's reports.
+//!
+//! Everything that is not forwarded has a [`DropReason`] and is counted.
+
+mod clock;
+mod drops;
+mod forwarder;
+mod ingest;
+mod keyframe;
+mod publisher;
+mod rate;
+mod rewriter;
+mod selector;
+mod subscriber;
+#[cfg(test)]
+mod testing;
+
+pub use clock::SenderClock;
+pub use drops::{DropCounters, DropReason};
+pub use keyframe::REQUEST_WINDOW;
+pub use publisher::Publisher;
+pub use subscriber::{FeedbackCounters, SenderStats, Subscriber};
+
+use crate::ids::TrackKey;
+use crate::rtp::extension::AudioLevel;
+use crate::rtp::params::Codec;
+
+/// A quality of a track, 0 the lowest. Simulcast is declined for now, so every track has the one layer 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Layer(pub u8);
+
+/// A packet on its way from a track to its subscribers.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'p> {
+    /// Which track.
+    pub track: TrackKey,
+    /// First packet of the track: its beginning is to be announced.
+    pub first: bool,
+    /// What the payload is.
+    pub codec: Codec,
+    /// Which quality.
+    pub layer: Layer,
+    /// Counts the streams of the track: when a publisher starts over with a new SSRC, `seq` and `timestamp` have
+    /// nothing to do with those before. A mixed track stays at 0.
+    pub generation: u32,
+    /// Extended sequence number. Gaps are real losses.
+    pub seq: u64,
+    /// Extended timestamp in units of the codec's clock.
+    pub timestamp: u64,
+    /// The RTP marker.
+    pub marker: bool,
+    /// A decoder can begin with this packet. True for all audio.
+    pub keyframe: bool,
+    /// It came by way of a retransmission.
+    pub recovered: bool,
+    /// How loud it is (RFC 6464).
+    pub level: Option<AudioLevel>,
+    /// Video orientation (3GPP TS 26.114), passed on as it came.
+    pub orientation: Option<u8>,
+    /// Passed on as it came, where the leg negotiated it.
+    pub dependency_descriptor: Option<&'p [u8]>,
+    /// Without padding. Empty: the publisher sent padding only; it is forwarded to keep the sequence whole.
+    pub payload: &'p [u8],
+}
+
+#[cfg(test)]
+mod tests;

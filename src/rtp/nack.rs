@@ -1,0 +1,233 @@
+//! Asking a publisher for packets that are missing (RFC 4585, section 6.2.1).
+
+use std::time::{Duration, Instant};
+
+/// Missing packets that are asked for at once, per track. When more are missing, all are given up: a keyframe is
+/// the better repair.
+pub const MAX_MISSING: usize = 256;
+/// How often one packet is asked for.
+pub const MAX_TRIES: u8 = 4;
+/// Reordered packets have this long before they count as lost.
+const REORDERING: Duration = Duration::from_millis(10);
+/// Shortest time between two requests for one packet, whatever the round trip.
+const MIN_SPACING: Duration = Duration::from_millis(30);
+/// Assumed until a round trip is measured.
+const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Copy, Debug)]
+struct Missing {
+    seq: u64,
+    tries: u8,
+    ask_at: Instant,
+}
+
+/// What a packet meant for the gaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapChange {
+    /// Nothing of note.
+    None,
+    /// It filled a gap.
+    Filled,
+    /// More is missing than can be asked for; the gaps are forgotten.
+    Overflow,
+}
+
+/// Knows which packets of one stream are missing, and when to ask for which.
+///
+/// Feed it each new packet once, in any order (duplicates are harmless). Bounded by [`MAX_MISSING`]; allocates
+/// nothing after construction.
+#[derive(Debug)]
+pub struct NackGenerator {
+    highest: Option<u64>,
+    missing: Vec<Missing>,
+    spacing: Duration,
+    gave_up: u64,
+    asked: u64,
+}
+
+impl Default for NackGenerator {
+    fn default() -> Self {
+        NackGenerator {
+            highest: None,
+            missing: Vec::with_capacity(MAX_MISSING),
+            spacing: DEFAULT_ROUND_TRIP,
+            gave_up: 0,
+            asked: 0,
+        }
+    }
+}
+
+impl NackGenerator {
+    /// The time after which an answer should have come.
+    pub fn set_round_trip(&mut self, round_trip: Duration) {
+        self.spacing = (round_trip + round_trip / 4).max(MIN_SPACING);
+    }
+
+    /// A packet came, by itself or as a retransmission.
+    pub fn handle_packet(&mut self, now: Instant, seq: u64) -> GapChange {
+        let Some(highest) = self.highest else {
+            self.highest = Some(seq);
+            return GapChange::None;
+        };
+        if seq <= highest {
+            return self.fill(seq);
+        }
+        self.highest = Some(seq);
+        let gap = (seq - highest - 1) as usize;
+        if self.missing.len() + gap > MAX_MISSING {
+            self.gave_up += (self.missing.len() + gap) as u64;
+            self.missing.clear();
+            return GapChange::Overflow;
+        }
+        self.missing.extend((highest + 1..seq).map(|seq| Missing {
+            seq,
+            tries: 0,
+            ask_at: now + REORDERING,
+        }));
+        GapChange::None
+    }
+
+    fn fill(&mut self, seq: u64) -> GapChange {
+        match self
+            .missing
+            .binary_search_by_key(&seq, |missing| missing.seq)
+        {
+            Ok(at) => {
+                self.missing.remove(at);
+                GapChange::Filled
+            }
+            Err(_) => GapChange::None,
+        }
+    }
+
+    /// Appends the packets to ask for now, ascending and at most `limit`; the others stay due. What was asked for in
+    /// vain [`MAX_TRIES`] times is given up.
+    pub fn poll(&mut self, now: Instant, limit: usize, out: &mut Vec<u16>) {
+        let (spacing, mut asked, mut gave_up) = (self.spacing, 0, 0);
+        self.missing.retain_mut(|missing| {
+            if missing.ask_at > now || asked == limit as u64 {
+                return true;
+            }
+            if missing.tries == MAX_TRIES {
+                gave_up += 1;
+                return false;
+            }
+            missing.tries += 1;
+            missing.ask_at = now + spacing;
+            asked += 1;
+            out.push(missing.seq as u16);
+            true
+        });
+        self.asked += asked;
+        self.gave_up += gave_up;
+    }
+
+    /// When [`Self::poll`] next has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.missing.iter().map(|missing| missing.ask_at).min()
+    }
+
+    /// Packets that were not asked for any more.
+    pub fn gave_up(&self) -> u64 {
+        self.gave_up
+    }
+
+    /// Requests so far, repeated ones included.
+    pub fn asked(&self) -> u64 {
+        self.asked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn asked(generator: &mut NackGenerator, now: Instant) -> Vec<u16> {
+        let mut out = Vec::new();
+        generator.poll(now, usize::MAX, &mut out);
+        out
+    }
+
+    #[test]
+    fn a_gap_is_asked_for_after_the_time_for_reordering() {
+        let t0 = Instant::now();
+        let mut generator = NackGenerator::default();
+        generator.handle_packet(t0, 100);
+        generator.handle_packet(t0, 103);
+        assert!(asked(&mut generator, t0).is_empty());
+        assert_eq!(generator.poll_timeout(), Some(t0 + REORDERING));
+        assert_eq!(asked(&mut generator, t0 + REORDERING), [101, 102]);
+        assert!(asked(&mut generator, t0 + REORDERING).is_empty());
+    }
+
+    #[test]
+    fn what_a_retransmission_brought_is_never_asked_for_again() {
+        let t0 = Instant::now();
+        let mut generator = NackGenerator::default();
+        generator.handle_packet(t0, 100);
+        generator.handle_packet(t0, 102);
+        assert_eq!(asked(&mut generator, t0 + REORDERING), [101]);
+        assert_eq!(generator.handle_packet(t0, 101), GapChange::Filled);
+        assert!(asked(&mut generator, t0 + Duration::from_secs(9)).is_empty());
+        assert_eq!(generator.poll_timeout(), None);
+    }
+
+    #[test]
+    fn the_round_trip_spaces_the_requests_and_the_tries_end() {
+        let t0 = Instant::now();
+        let mut generator = NackGenerator::default();
+        generator.set_round_trip(Duration::from_millis(200));
+        generator.handle_packet(t0, 100);
+        generator.handle_packet(t0, 102);
+        let mut times = Vec::new();
+        for ms in 0..3000 {
+            let now = t0 + Duration::from_millis(ms);
+            if !asked(&mut generator, now).is_empty() {
+                times.push(ms);
+            }
+        }
+        assert_eq!(times, [10, 260, 510, 760]);
+        assert_eq!((generator.gave_up(), generator.asked()), (1, 4));
+    }
+
+    #[test]
+    fn too_large_a_gap_is_given_up_at_once() {
+        let t0 = Instant::now();
+        let mut generator = NackGenerator::default();
+        generator.handle_packet(t0, 100);
+        let far = 102 + MAX_MISSING as u64;
+        assert_eq!(generator.handle_packet(t0, far), GapChange::Overflow);
+        assert_eq!(generator.gave_up(), MAX_MISSING as u64 + 1);
+        assert_eq!(generator.poll_timeout(), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn only_missing_packets_are_asked_for_and_never_too_often(
+            steps in proptest::collection::vec((-20i64..6, 0u64..30), 1..400)
+        ) {
+            let mut now = Instant::now();
+            let mut generator = NackGenerator::default();
+            let mut came = std::collections::BTreeSet::from([1000u64]);
+            let mut tries: BTreeMap<u16, (u8, Instant)> = BTreeMap::new();
+            generator.handle_packet(now, 1000);
+            for (step, wait) in steps {
+                now += Duration::from_millis(wait);
+                let seq = came.last().expect("never empty").saturating_add_signed(step).max(1000);
+                came.insert(seq);
+                generator.handle_packet(now, seq);
+                for seq in asked(&mut generator, now) {
+                    prop_assert!(!came.contains(&u64::from(seq)));
+                    let (count, last) = tries.entry(seq).or_insert((0, now - MIN_SPACING));
+                    prop_assert!(now - *last >= MIN_SPACING);
+                    (*count, *last) = (*count + 1, now);
+                    prop_assert!(*count <= MAX_TRIES);
+                }
+                prop_assert!(generator.missing.len() <= MAX_MISSING);
+            }
+        }
+    }
+}

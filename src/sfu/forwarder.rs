@@ -1,0 +1,411 @@
+//! One sender of a subscriber: what sits on one m-line that we send on.
+
+use std::time::{Duration, Instant};
+
+use super::clock::SenderClock;
+use super::rate::RateMeter;
+use super::rewriter::Rewriter;
+use super::selector::{Admission, Selector};
+use super::{DropReason, Received, SenderStats};
+use crate::ids::TrackKey;
+use crate::rtp::extension::{AbsSendTime, Extensions};
+use crate::rtp::header::HeaderFields;
+use crate::rtp::ntp::Ntp;
+use crate::rtp::params::{Codec, MediaKind, PayloadParams, SendLine, Ssrc};
+use crate::rtp::rtcp::{ReportBlock, write};
+use crate::rtp::rtx::{PacketMeta, RtxCache, Unavailable};
+
+/// Between two sender reports of a stream.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// Until the publisher's clock is known, this often is it asked for.
+const REPORT_RETRY: Duration = Duration::from_millis(100);
+
+/// What all senders of one leg share.
+#[derive(Debug, Default)]
+pub(super) struct Leg {
+    epoch: Option<Instant>,
+    transport_seq: u16,
+}
+
+impl Leg {
+    fn next_transport_seq(&mut self) -> u16 {
+        self.transport_seq = self.transport_seq.wrapping_add(1);
+        self.transport_seq
+    }
+
+    fn send_time(&mut self, now: Instant) -> AbsSendTime {
+        let epoch = *self.epoch.get_or_insert(now);
+        AbsSendTime::from_epoch(now.saturating_duration_since(epoch))
+    }
+}
+
+/// The payload format in use.
+#[derive(Clone, Copy, Debug)]
+struct Format {
+    codec: Codec,
+    payload_type: u8,
+    rtx: Option<u8>,
+    transport_cc: bool,
+}
+
+/// The state of one SSRC: begins anew when the m-line gets another.
+///
+/// It outlives a pause of the m-line: encryption forbids that a sequence number comes twice under one SSRC
+/// (RFC 3711, section 9.1).
+#[derive(Debug)]
+struct Stream {
+    line: SendLine,
+    active: bool,
+    format: Option<Format>,
+    rewriter: Rewriter,
+    cache: RtxCache,
+    rtx_seq: u16,
+    packets: u64,
+    bytes: u64,
+    retransmitted: u64,
+    report_at: Option<Instant>,
+    reported: Option<ReportBlock>,
+    rate: RateMeter,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Source {
+    track: TrackKey,
+    codec: Codec,
+}
+
+/// Joins a source to an m-line.
+#[derive(Debug, Default)]
+pub(super) struct Forwarder {
+    source: Option<Source>,
+    selector: Selector,
+    stream: Option<Stream>,
+}
+
+impl Forwarder {
+    /// The m-line it has now; `None`: it has none any more.
+    pub fn set_line(&mut self, line: Option<&SendLine>) {
+        let Some(line) = line else {
+            if let Some(stream) = &mut self.stream {
+                stream.active = false;
+                stream.cache = RtxCache::default();
+            }
+            self.selector.close();
+            return;
+        };
+        match &mut self.stream {
+            Some(stream) if stream.line.ssrc == line.ssrc => {
+                stream.active = true;
+                if stream.line != *line {
+                    stream.line = line.clone();
+                    stream.format = None;
+                }
+            }
+            _ => {
+                self.stream = Some(Stream::new(line.clone()));
+                self.selector.close();
+            }
+        }
+    }
+
+    /// Carries `track` from now on. Whether a keyframe of it is needed.
+    pub fn attach(&mut self, track: TrackKey, codec: Codec) -> bool {
+        if self.source.is_none_or(|source| source.track != track) {
+            self.selector.close();
+        }
+        self.source = Some(Source { track, codec });
+        codec.kind() == MediaKind::Video && self.selector.is_closed()
+    }
+
+    /// Carries nothing any more.
+    pub fn detach(&mut self) {
+        self.source = None;
+        self.selector.close();
+    }
+
+    /// Neither a track nor an m-line.
+    pub fn is_idle(&self) -> bool {
+        self.source.is_none() && self.stream.as_ref().is_none_or(|stream| !stream.active)
+    }
+
+    /// Nothing was ever sent, so nothing needs to be remembered.
+    pub fn is_fresh(&self) -> bool {
+        self.stream
+            .as_ref()
+            .is_none_or(|stream| stream.packets == 0)
+    }
+
+    /// Its media stream.
+    pub fn ssrc(&self) -> Option<Ssrc> {
+        self.stream.as_ref().map(|stream| stream.line.ssrc)
+    }
+
+    /// The track it carries, where that is video.
+    pub fn video_source(&self) -> Option<TrackKey> {
+        self.source
+            .filter(|source| source.codec.kind() == MediaKind::Video)
+            .map(|source| source.track)
+    }
+
+    /// See [`super::Subscriber::forward`].
+    pub fn forward(
+        &mut self,
+        now: Instant,
+        leg: &mut Leg,
+        packet: &Received<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, DropReason> {
+        if self
+            .source
+            .is_none_or(|source| source.track != packet.track)
+        {
+            return Err(DropReason::NotAttached);
+        }
+        let stream = self
+            .stream
+            .as_mut()
+            .filter(|stream| stream.active)
+            .ok_or(DropReason::NotNegotiated)?;
+        let format = stream.format(packet.codec)?;
+        if self.selector.admit(packet)? == Admission::Begins {
+            let clock_rate = packet.codec.clock_rate();
+            stream
+                .rewriter
+                .begin(now, packet.seq, packet.timestamp, clock_rate);
+        }
+        stream.send(now, leg, format, packet, out)
+    }
+
+    /// Sends one packet again as a retransmission (RFC 4588, section 4); returns its header's length.
+    pub fn retransmit(
+        &mut self,
+        now: Instant,
+        leg: &mut Leg,
+        seq: u16,
+        round_trip: Duration,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, DropReason> {
+        let stream = self
+            .stream
+            .as_mut()
+            .filter(|stream| stream.active)
+            .ok_or(DropReason::NotNegotiated)?;
+        stream.retransmit(now, leg, seq, round_trip, out)
+    }
+
+    /// The receiver's view of this stream.
+    pub fn handle_report(&mut self, block: ReportBlock) {
+        if let Some(stream) = &mut self.stream {
+            stream.reported = Some(block);
+        }
+    }
+
+    /// When the next sender report is due.
+    pub fn report_at(&self) -> Option<Instant> {
+        self.source?;
+        let stream = self.stream.as_ref().filter(|stream| stream.active)?;
+        stream.report_at
+    }
+
+    /// Appends a sender report with its description, if one is due and the source's clock is known.
+    pub fn poll_report(
+        &mut self,
+        now: Instant,
+        wall: Ntp,
+        clock: &mut dyn FnMut(TrackKey) -> Option<SenderClock>,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let (Some(source), Some(stream)) = (self.source, &mut self.stream) else {
+            return false;
+        };
+        if !stream.active || stream.report_at.is_none_or(|at| at > now) {
+            return false;
+        }
+        let timestamp = clock(source.track)
+            .filter(|clock| self.selector.generation() == Some(clock.generation))
+            .map(|clock| clock.timestamp_at(wall, source.codec.clock_rate()))
+            .and_then(|timestamp| stream.rewriter.map_timestamp(timestamp));
+        let Some(timestamp) = timestamp else {
+            stream.report_at = Some(now + REPORT_RETRY);
+            return false;
+        };
+        stream.report_at = Some(now + REPORT_INTERVAL);
+        let info = write::SenderInfo {
+            ssrc: stream.line.ssrc,
+            ntp: wall,
+            timestamp: timestamp as u32,
+            packets: stream.packets as u32,
+            octets: stream.bytes as u32,
+        };
+        write::sender_report(&info, out);
+        write::description(stream.line.ssrc, &stream.line.cname, out);
+        true
+    }
+
+    /// Its figures, if it carries a track on an m-line.
+    pub fn stats(&mut self, now: Instant, sender: u64) -> Option<SenderStats> {
+        let source = self.source?;
+        let stream = self.stream.as_mut().filter(|stream| stream.active)?;
+        let reported = stream.reported;
+        Some(SenderStats {
+            sender,
+            track: source.track,
+            kind: stream.line.kind,
+            codec: source.codec,
+            packets_sent: stream.packets,
+            bytes_sent: stream.bytes,
+            bitrate: stream.rate.read(now, stream.bytes),
+            retransmitted: stream.retransmitted,
+            packets_lost: reported.map_or(0, |block| block.cumulative_lost.max(0) as u64),
+            fraction_lost: reported.map_or(0.0, |block| f32::from(block.fraction_lost) / 256.0),
+        })
+    }
+
+    /// Bytes held for retransmission.
+    pub fn memory(&self) -> usize {
+        self.stream
+            .as_ref()
+            .map_or(0, |stream| stream.cache.memory())
+    }
+}
+
+impl Stream {
+    fn new(line: SendLine) -> Self {
+        let initial = |ssrc: Ssrc| (ssrc.0 & 0x7fff) as u16;
+        Stream {
+            active: true,
+            format: None,
+            rewriter: Rewriter::new(initial(line.ssrc)),
+            cache: RtxCache::default(),
+            rtx_seq: initial(line.rtx_ssrc),
+            packets: 0,
+            bytes: 0,
+            retransmitted: 0,
+            report_at: None,
+            reported: None,
+            rate: RateMeter::default(),
+            line,
+        }
+    }
+
+    /// The leg's payload type for a codec. Looked up when the codec or the m-line changed.
+    fn format(&mut self, codec: Codec) -> Result<Format, DropReason> {
+        if let Some(format) = self.format.filter(|format| format.codec == codec) {
+            return Ok(format);
+        }
+        let params: &PayloadParams = self
+            .line
+            .payloads
+            .iter()
+            .find(|params| params.codec == codec)
+            .ok_or(DropReason::CodecNotNegotiated)?;
+        let format = Format {
+            codec,
+            payload_type: params.payload_type,
+            rtx: params.rtx.filter(|_| params.nack),
+            transport_cc: params.transport_cc,
+        };
+        // A retransmission's payload type names its codec: what another codec left cannot be sent again.
+        if self.format.is_some() {
+            self.cache.clear();
+        }
+        self.format = Some(format);
+        Ok(format)
+    }
+
+    fn send(
+        &mut self,
+        now: Instant,
+        leg: &mut Leg,
+        format: Format,
+        packet: &Received<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, DropReason> {
+        let place = self.rewriter.rewrite(now, packet.seq, packet.timestamp)?;
+        let fields = HeaderFields {
+            payload_type: format.payload_type,
+            marker: packet.marker,
+            seq: place.seq as u16,
+            timestamp: place.timestamp as u32,
+            ssrc: self.line.ssrc,
+        };
+        let extensions = Extensions {
+            audio_level: packet.level,
+            video_orientation: packet.orientation,
+            dependency_descriptor: packet.dependency_descriptor,
+            ..leg_extensions(now, leg, &self.line, format)
+        };
+        let header_len = fields.write(&self.line.extensions, &extensions, out);
+        out.extend_from_slice(packet.payload);
+        self.packets += 1;
+        self.bytes += packet.payload.len() as u64;
+        self.report_at.get_or_insert(now);
+        if format.rtx.is_some() {
+            let meta = PacketMeta {
+                seq: place.seq,
+                timestamp: fields.timestamp,
+                marker: packet.marker,
+                orientation: packet.orientation,
+            };
+            let descriptor = packet.dependency_descriptor.unwrap_or_default();
+            self.cache.insert(now, meta, descriptor, packet.payload);
+        }
+        Ok(header_len)
+    }
+
+    fn retransmit(
+        &mut self,
+        now: Instant,
+        leg: &mut Leg,
+        seq: u16,
+        round_trip: Duration,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, DropReason> {
+        let format = self.format.ok_or(DropReason::RetransmissionGone)?;
+        let payload_type = format.rtx.ok_or(DropReason::RetransmissionGone)?;
+        let cached =
+            self.cache
+                .take(now, seq, round_trip)
+                .map_err(|unavailable| match unavailable {
+                    Unavailable::Gone => DropReason::RetransmissionGone,
+                    Unavailable::TooSoon => DropReason::RetransmissionTooSoon,
+                    Unavailable::Exhausted => DropReason::RetransmissionExhausted,
+                })?;
+        self.rtx_seq = self.rtx_seq.wrapping_add(1);
+        let fields = HeaderFields {
+            payload_type,
+            marker: cached.meta.marker,
+            seq: self.rtx_seq,
+            timestamp: cached.meta.timestamp,
+            ssrc: self.line.rtx_ssrc,
+        };
+        let descriptor = cached.dependency_descriptor;
+        let extensions = Extensions {
+            video_orientation: cached.meta.orientation,
+            dependency_descriptor: (!descriptor.is_empty()).then_some(descriptor),
+            ..leg_extensions(now, leg, &self.line, format)
+        };
+        let header_len = fields.write(&self.line.extensions, &extensions, out);
+        out.extend_from_slice(&(cached.meta.seq as u16).to_be_bytes());
+        out.extend_from_slice(cached.payload);
+        self.retransmitted += 1;
+        Ok(header_len)
+    }
+}
+
+/// What every packet of this leg carries, whatever its source.
+fn leg_extensions<'l>(
+    now: Instant,
+    leg: &mut Leg,
+    line: &'l SendLine,
+    format: Format,
+) -> Extensions<'l> {
+    let ids = &line.extensions;
+    let counted = format.transport_cc && ids.transport_cc.is_some();
+    Extensions {
+        mid: Some(line.mid.as_str()),
+        transport_cc: counted.then(|| leg.next_transport_seq()),
+        abs_send_time: ids.abs_send_time.map(|_| leg.send_time(now)),
+        ..Extensions::default()
+    }
+}

@@ -1,0 +1,201 @@
+//! From SSRCs to m-lines, and one received stream in its details.
+
+use std::time::Instant;
+
+use super::DropReason;
+use crate::rtp::header::RtpPacket;
+use crate::rtp::nack::NackGenerator;
+use crate::rtp::ntp::Ntp;
+use crate::rtp::params::{Mid, ReceiveLine, Ssrc};
+use crate::rtp::reception::Reception;
+use crate::rtp::unwrap::{SeqUnwrapper, TimestampUnwrapper};
+use crate::rtp::window::{Novelty, SeqWindow, WINDOW};
+
+/// SSRCs that one peer may use. When all are taken by live streams, packets of another are dropped.
+pub const MAX_SSRCS: usize = 64;
+/// A leap further ahead is taken for a new beginning, if the next packet confirms it (RFC 3550, appendix A.1).
+const MAX_DROPOUT: u64 = 3000;
+
+#[derive(Clone, Debug)]
+struct Route {
+    ssrc: Ssrc,
+    mid: Mid,
+    /// Its stream was replaced by one with another SSRC.
+    retired: bool,
+}
+
+/// Which m-line an SSRC belongs to. Bounded by [`MAX_SSRCS`].
+#[derive(Clone, Debug, Default)]
+pub(super) struct Routes {
+    table: Vec<Route>,
+}
+
+impl Routes {
+    /// The m-lines after a negotiation: drops the routes of those that are gone, and adds what the SDP announces.
+    pub fn set_lines(&mut self, lines: &[ReceiveLine]) {
+        self.table
+            .retain(|route| lines.iter().any(|line| line.mid == route.mid));
+        for line in lines {
+            for announced in &line.ssrcs {
+                for ssrc in [Some(announced.primary), announced.rtx]
+                    .into_iter()
+                    .flatten()
+                {
+                    // One too many is found again by MID, or counted when it comes.
+                    let _ = self.insert(ssrc, &line.mid);
+                }
+            }
+        }
+    }
+
+    /// The index of the packet's m-line. RFC 8843, section 9.2: a MID that it carries decides and is remembered,
+    /// then its SSRC, then its payload type where only one m-line has it.
+    pub fn find<'l>(
+        &mut self,
+        lines: impl Iterator<Item = &'l ReceiveLine> + Clone,
+        packet: &RtpPacket<'_>,
+        mid: Option<&str>,
+    ) -> Result<usize, DropReason> {
+        let index = |mid: &str| lines.clone().position(|line| line.mid.as_str() == mid);
+        if let Some(route) = self.table.iter().find(|route| route.ssrc == packet.ssrc)
+            && mid.is_none_or(|mid| route.mid.as_str() == mid)
+        {
+            if route.retired {
+                return Err(DropReason::StaleStream);
+            }
+            return index(route.mid.as_str()).ok_or(DropReason::UnknownSsrc);
+        }
+        let found = match mid {
+            Some(mid) => index(mid),
+            None => only_line_with(lines.clone(), packet.payload_type),
+        };
+        let at = found.ok_or(DropReason::UnknownSsrc)?;
+        let line = lines.clone().nth(at).ok_or(DropReason::UnknownSsrc)?;
+        self.insert(packet.ssrc, &line.mid)?;
+        Ok(at)
+    }
+
+    /// The stream of this SSRC has been replaced: what still comes is late.
+    pub fn retire(&mut self, ssrc: Ssrc) {
+        if let Some(route) = self.table.iter_mut().find(|route| route.ssrc == ssrc) {
+            route.retired = true;
+        }
+    }
+
+    fn insert(&mut self, ssrc: Ssrc, mid: &Mid) -> Result<(), DropReason> {
+        let new = Route {
+            ssrc,
+            mid: mid.clone(),
+            retired: false,
+        };
+        if let Some(route) = self.table.iter_mut().find(|route| route.ssrc == ssrc) {
+            *route = new;
+            return Ok(());
+        }
+        if self.table.len() >= MAX_SSRCS {
+            let oldest = self.table.iter().position(|route| route.retired);
+            self.table.remove(oldest.ok_or(DropReason::SsrcTableFull)?);
+        }
+        self.table.push(new);
+        Ok(())
+    }
+}
+
+fn only_line_with<'l>(
+    lines: impl Iterator<Item = &'l ReceiveLine>,
+    payload_type: u8,
+) -> Option<usize> {
+    let mut having = lines.enumerate().filter(|(_, line)| {
+        line.payloads
+            .iter()
+            .any(|params| params.payload_type == payload_type || params.rtx == Some(payload_type))
+    });
+    let (at, _) = having.next()?;
+    having.next().is_none().then_some(at)
+}
+
+/// What a sequence number is to a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A packet not seen before, with its extended number.
+    New(u64),
+    /// The stream has begun anew at another number.
+    Restart,
+}
+
+/// One SSRC's media.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub ssrc: Ssrc,
+    pub timestamps: TimestampUnwrapper,
+    pub reception: Reception,
+    pub nack: NackGenerator,
+    /// The last sender report: the peer's clock, and the extended timestamp.
+    pub report: Option<(Ntp, u64)>,
+    seqs: SeqUnwrapper,
+    seen: SeqWindow,
+    jumped_to: Option<u16>,
+}
+
+impl Stream {
+    /// A stream that begins with this packet, which is yet to be handled.
+    pub fn new(ssrc: Ssrc, seq: u16, clock_rate: u32) -> Self {
+        let seqs = SeqUnwrapper::default();
+        let first = seqs.peek(seq);
+        Stream {
+            ssrc,
+            timestamps: TimestampUnwrapper::default(),
+            reception: Reception::new(clock_rate, first),
+            nack: NackGenerator::default(),
+            report: None,
+            seqs,
+            seen: SeqWindow::default(),
+            jumped_to: None,
+        }
+    }
+
+    /// Finds the place of a sequence number and marks it as seen.
+    pub fn place(&mut self, seq: u16) -> Result<Place, DropReason> {
+        let extended = self.seqs.peek(seq);
+        if let Some(highest) = self.seqs.highest() {
+            if extended > highest + MAX_DROPOUT || extended + WINDOW <= highest {
+                let confirmed = self.jumped_to == Some(seq);
+                self.jumped_to = Some(seq.wrapping_add(1));
+                return if confirmed {
+                    Ok(Place::Restart)
+                } else {
+                    Err(DropReason::SequenceJump)
+                };
+            }
+            self.jumped_to = None;
+        }
+        self.seqs.unwrap(seq);
+        self.mark(extended)
+    }
+
+    /// As [`Self::place`], for the original number of a retransmission.
+    pub fn place_retransmitted(&mut self, seq: u16) -> Result<u64, DropReason> {
+        let extended = self.seqs.peek(seq);
+        // What the primary stream has not reached is an old packet of before a restart, or a forgery.
+        if self.seqs.highest().is_none_or(|highest| extended > highest) {
+            return Err(DropReason::UnexpectedRetransmission);
+        }
+        self.mark(extended).map(|_| extended)
+    }
+
+    fn mark(&mut self, extended: u64) -> Result<Place, DropReason> {
+        match self.seen.insert(extended) {
+            Novelty::Newest | Novelty::Late => Ok(Place::New(extended)),
+            Novelty::Duplicate => Err(DropReason::Duplicate),
+            Novelty::TooOld => Err(DropReason::TooOld),
+        }
+    }
+
+    /// A sender report of this stream.
+    pub fn handle_report(&mut self, now: Instant, ntp: Ntp, timestamp: u32) {
+        self.reception.handle_sender_report(now, ntp);
+        if self.timestamps.started() {
+            self.report = Some((ntp, self.timestamps.peek(timestamp)));
+        }
+    }
+}

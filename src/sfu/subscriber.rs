@@ -1,0 +1,328 @@
+//! Everything that is sent to one peer.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use super::forwarder::{Forwarder, Leg};
+use super::{DropCounters, DropReason, Received, SenderClock};
+use crate::ids::TrackKey;
+use crate::rtp::ntp::Ntp;
+use crate::rtp::params::{Codec, MediaKind, SendLine, Ssrc};
+use crate::rtp::rtcp::{self, ReportBlock, Rtcp};
+use crate::rtp::twcc::Feedback;
+
+/// Packets that a peer has asked for again and that wait to be sent. What comes while it is full is dropped: the
+/// peer asks again.
+pub const MAX_WANTED: usize = 512;
+/// Senders that have neither a track nor an m-line any more, but have sent: kept, so that one which comes back with
+/// its SSRC goes on where it stopped. The oldest is forgotten for a newer one.
+pub const MAX_IDLE: usize = 128;
+/// Assumed until a report tells the round trip.
+const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(100);
+/// Shorter than this, one answer would cross the next request.
+const MIN_ROUND_TRIP: Duration = Duration::from_millis(20);
+
+/// The figures of one sender. Counters since its m-line began.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SenderStats {
+    /// Which sender.
+    pub sender: u64,
+    /// What it carries.
+    pub track: TrackKey,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Codec.
+    pub codec: Codec,
+    /// Packets sent, retransmissions not counted.
+    pub packets_sent: u64,
+    /// Payload bytes sent.
+    pub bytes_sent: u64,
+    /// Bit/s since the last reading.
+    pub bitrate: u64,
+    /// Retransmissions sent.
+    pub retransmitted: u64,
+    /// Cumulative loss that the receiver reported.
+    pub packets_lost: u64,
+    /// Fraction lost of its last report, 0 to 1.
+    pub fraction_lost: f32,
+}
+
+/// What a peer's transport-wide feedback said. The bandwidth estimate will read the same messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FeedbackCounters {
+    /// Messages.
+    pub messages: u64,
+    /// Packets that came.
+    pub received: u64,
+    /// Packets that did not.
+    pub missing: u64,
+}
+
+/// Forwards packets to one peer, and answers what it asks.
+///
+/// A sender is known by its id and joins a [`SendLine`] of the same id with the track that is attached to it;
+/// either may come first. A new id has a new SSRC.
+#[derive(Debug)]
+pub struct Subscriber {
+    own_ssrc: Ssrc,
+    ids: Vec<u64>,
+    senders: Vec<Forwarder>,
+    leg: Leg,
+    wanted: VecDeque<(u64, u16)>,
+    round_trip: Option<Duration>,
+    feedback: FeedbackCounters,
+    drops: DropCounters,
+}
+
+impl Subscriber {
+    /// A peer that receives nothing yet. `own_ssrc` sends what belongs to no media stream.
+    pub fn new(own_ssrc: Ssrc) -> Self {
+        Subscriber {
+            own_ssrc,
+            ids: Vec::new(),
+            senders: Vec::new(),
+            leg: Leg::default(),
+            wanted: VecDeque::with_capacity(MAX_WANTED),
+            round_trip: None,
+            feedback: FeedbackCounters::default(),
+            drops: DropCounters::default(),
+        }
+    }
+
+    /// The m-lines that we may send on, after each negotiation. A sender whose line is missing stops.
+    pub fn set_lines(&mut self, lines: &[SendLine]) {
+        for line in lines {
+            self.sender_mut(line.sender);
+        }
+        for (id, sender) in self.ids.iter().zip(&mut self.senders) {
+            sender.set_line(lines.iter().find(|line| line.sender == *id));
+        }
+        self.remove_idle();
+    }
+
+    /// Carries `source` on `sender` from its next packet on; also in the middle of another source's stream. True:
+    /// nothing flows before a keyframe of `source`, so ask for one.
+    pub fn attach(&mut self, sender: u64, source: TrackKey, codec: Codec) -> bool {
+        self.sender_mut(sender).attach(source, codec)
+    }
+
+    /// `sender` carries nothing any more.
+    pub fn detach(&mut self, sender: u64) {
+        if let Some(at) = self.position(sender) {
+            self.senders[at].detach();
+        }
+        self.remove_idle();
+    }
+
+    /// Appends `packet` as it goes to this peer on `sender`: header (its length is returned), then payload, both
+    /// plain. On an error nothing is appended; after [`DropReason::AwaitingKeyframe`] the publisher is to be asked
+    /// for one.
+    pub fn forward(
+        &mut self,
+        now: Instant,
+        sender: u64,
+        packet: &Received<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, DropReason> {
+        let result = match self.position(sender) {
+            Some(at) => self.senders[at].forward(now, &mut self.leg, packet, out),
+            None => Err(DropReason::NotAttached),
+        };
+        result.inspect_err(|reason| self.drops.count(*reason))
+    }
+
+    /// A decrypted RTCP compound of the peer, as far as it is about what we send. Returns the tracks of which it
+    /// wants a keyframe; afterwards [`Self::poll_retransmission`] may have something.
+    pub fn handle_rtcp(&mut self, wall: Ntp, compound: &[u8]) -> SmallVec<[TrackKey; 4]> {
+        let mut wishes = SmallVec::new();
+        for packet in rtcp::packets(compound) {
+            match packet {
+                Ok(Rtcp::SenderReport { blocks, .. } | Rtcp::ReceiverReport { blocks }) => {
+                    blocks.for_each(|block| self.handle_block(wall, block));
+                }
+                Ok(Rtcp::Nack { media, seqs }) => self.handle_nack(media, seqs),
+                Ok(Rtcp::Pli { media }) => self.wish(media, &mut wishes),
+                Ok(Rtcp::Fir { requests }) => {
+                    requests.for_each(|(media, _)| self.wish(media, &mut wishes));
+                }
+                Ok(Rtcp::TransportWide(feedback)) => self.handle_feedback(feedback),
+                Ok(Rtcp::Bye { .. } | Rtcp::Other { .. }) => {}
+                Err(_) => self.drops.count(DropReason::MalformedRtcp),
+            }
+        }
+        wishes
+    }
+
+    /// Appends one packet that was asked for again, plain; returns its header's length. Call until `None`.
+    pub fn poll_retransmission(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<usize> {
+        let round_trip = self
+            .round_trip
+            .unwrap_or(DEFAULT_ROUND_TRIP)
+            .max(MIN_ROUND_TRIP);
+        while let Some((sender, seq)) = self.wanted.pop_front() {
+            let result = match self.position(sender) {
+                Some(at) => self.senders[at].retransmit(now, &mut self.leg, seq, round_trip, out),
+                None => Err(DropReason::RetransmissionGone),
+            };
+            match result {
+                Ok(header_len) => return Some(header_len),
+                Err(reason) => self.drops.count(reason),
+            }
+        }
+        None
+    }
+
+    /// Appends one plain compound of sender report and description, if one is due: once a second for each sender,
+    /// at first as soon as it has sent. `clock` is the publisher's [`super::Publisher::clock`]. Call until false.
+    pub fn poll_report(
+        &mut self,
+        now: Instant,
+        wall: Ntp,
+        clock: &mut dyn FnMut(TrackKey) -> Option<SenderClock>,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        self.senders
+            .iter_mut()
+            .any(|sender| sender.poll_report(now, wall, clock, out))
+    }
+
+    /// When [`Self::poll_report`] next has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.senders.iter().filter_map(Forwarder::report_at).min()
+    }
+
+    /// Round trip by the last report.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
+    /// The figures of those senders that carry a track on an m-line.
+    pub fn stats(&mut self, now: Instant) -> Vec<SenderStats> {
+        self.ids
+            .iter()
+            .zip(&mut self.senders)
+            .filter_map(|(id, sender)| sender.stats(now, *id))
+            .collect()
+    }
+
+    /// What was not sent, and why.
+    pub fn counters(&self) -> &DropCounters {
+        &self.drops
+    }
+
+    /// What the peer's transport-wide feedback said.
+    pub fn feedback(&self) -> FeedbackCounters {
+        self.feedback
+    }
+
+    /// The sender of RTCP that belongs to no media stream.
+    pub fn own_ssrc(&self) -> Ssrc {
+        self.own_ssrc
+    }
+
+    /// Bytes held for retransmission.
+    pub fn memory(&self) -> usize {
+        self.senders.iter().map(Forwarder::memory).sum()
+    }
+
+    fn position(&self, sender: u64) -> Option<usize> {
+        self.ids.iter().position(|id| *id == sender)
+    }
+
+    fn sender_mut(&mut self, sender: u64) -> &mut Forwarder {
+        let at = self.position(sender).unwrap_or_else(|| {
+            self.ids.push(sender);
+            self.senders.push(Forwarder::default());
+            self.ids.len() - 1
+        });
+        &mut self.senders[at]
+    }
+
+    /// Forgets senders that are of no more use; those that have sent are remembered up to [`MAX_IDLE`].
+    fn remove_idle(&mut self) {
+        let idle = self.senders.iter().filter(|sender| sender.is_idle());
+        let mut surplus = idle
+            .filter(|sender| !sender.is_fresh())
+            .count()
+            .saturating_sub(MAX_IDLE);
+        let mut at = 0;
+        while let Some(sender) = self.senders.get(at) {
+            if sender.is_idle() && (sender.is_fresh() || surplus > 0) {
+                surplus -= usize::from(!sender.is_fresh());
+                self.senders.remove(at);
+                self.ids.remove(at);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    fn by_ssrc(&self, ssrc: Ssrc) -> Option<usize> {
+        self.senders
+            .iter()
+            .position(|sender| sender.ssrc() == Some(ssrc))
+    }
+
+    fn handle_block(&mut self, wall: Ntp, block: ReportBlock) {
+        let Some(at) = self.by_ssrc(block.ssrc) else {
+            return;
+        };
+        self.senders[at].handle_report(block);
+        if let Some(round_trip) = round_trip(wall, block) {
+            self.round_trip = Some(round_trip);
+        }
+    }
+
+    fn handle_nack(&mut self, media: Ssrc, seqs: impl Iterator<Item = u16>) {
+        let Some(at) = self.by_ssrc(media) else {
+            return;
+        };
+        let sender = self.ids[at];
+        for seq in seqs {
+            if self.wanted.len() < MAX_WANTED {
+                self.wanted.push_back((sender, seq));
+            } else {
+                self.drops.count(DropReason::RetransmissionQueueFull);
+            }
+        }
+    }
+
+    fn handle_feedback(&mut self, feedback: Feedback<'_>) {
+        self.feedback.messages += 1;
+        for (_, arrival) in feedback.packets() {
+            match arrival {
+                Some(_) => self.feedback.received += 1,
+                None => self.feedback.missing += 1,
+            }
+        }
+    }
+
+    fn wish(&self, media: Ssrc, wishes: &mut SmallVec<[TrackKey; 4]>) {
+        let track = self
+            .by_ssrc(media)
+            .and_then(|at| self.senders[at].video_source());
+        if let Some(track) = track.filter(|track| !wishes.contains(track)) {
+            wishes.push(track);
+        }
+    }
+}
+
+/// RFC 3550, section 6.4.1: arrival of the block, less its delay, less our report's time. Nonsense is ignored.
+fn round_trip(wall: Ntp, block: ReportBlock) -> Option<Duration> {
+    if block.last_sr == 0 {
+        return None;
+    }
+    let units = wall
+        .middle()
+        .wrapping_sub(block.last_sr)
+        .wrapping_sub(block.delay_since_last_sr);
+    // A clock that ticks slightly faster at the receiver makes short trips negative.
+    let units = if units > u32::MAX / 2 { 0 } else { units };
+    let round_trip = Duration::from_secs_f64(f64::from(units) / 65_536.0);
+    (round_trip < Duration::from_secs(10)).then_some(round_trip)
+}
+
+#[cfg(test)]
+mod tests;
