@@ -4,7 +4,8 @@
 //! The only file that names `rtc::sctp` and `rtc::datachannel`. What they want to be met with: an endpoint takes
 //! 100 000 associations unless it is told not to, and makes another one of every repeated INIT; an association is
 //! `Closed` until it is established; a stream's reset is reported as `AssociationLost`; streams cannot
-//! be read before `Connected`; `Readable` comes once, not per message.
+//! be read before `Connected`; `Readable` comes once, not per message; a DCEP message of an internal type panics
+//! when it is short, so that only openings and acknowledgements get through.
 
 use super::TransportError;
 use super::drops::{DropReason, Drops};
@@ -34,6 +35,9 @@ const RECEIVE_BUFFER: u32 = 262_144;
 /// oldest answer gives way; INITs beyond are refused.
 const MAX_PENDING: usize = 4;
 const MAX_INITS: u32 = 32;
+/// Message types of DCEP (RFC 8832, section 8.2.1).
+const DCEP_ACK: u8 = 2;
+const DCEP_OPEN: u8 = 3;
 /// First and highest stream of ours: the DTLS server has the odd ones (RFC 8832, section 6). None is used twice, so
 /// that a late reset cannot hit a newer channel.
 const FIRST_STREAM: u16 = 1;
@@ -304,6 +308,12 @@ impl Channels {
     }
 
     fn read_message(&mut self, message: DataChannelMessage, drops: &mut Drops) {
+        let is_known = self.channels.contains_key(&message.stream_id);
+        let expected = if is_known { DCEP_ACK } else { DCEP_OPEN };
+        if message.ppi == Ppid::Dcep && message.payload.first() != Some(&expected) {
+            drops.add(DropReason::ChannelUnknown);
+            return;
+        }
         let Some(channel) = self.channels.get_mut(&message.stream_id) else {
             match self.accept(&message) {
                 Ok(()) => {}

@@ -6,7 +6,7 @@
 //!   600 ms): it is held, and fed again when the pair has become valid.
 //! - A selected pair never changes: when the peer nominates another address, the checklist begins anew with the
 //!   same credentials.
-//! - Checks run at the next timeout only: a timeout follows every read until a pair is selected.
+//! - Checks of new candidates run at the next timeout only: the deadline is in the past then.
 //! - ICE-CONTROLLED switches the role before anything is authenticated: such messages are dropped.
 //! - Indications, and anything from port 5353, count as heard without authentication: dropped too.
 
@@ -237,9 +237,6 @@ impl Ice {
             Ok(()) => self.follow_up(now, from, datagram, class, stun.nominates()),
             Err(reason) => Err(reason),
         };
-        if self.agent.get_selected_candidate_pair().is_none() {
-            self.tick(now);
-        }
         self.drain();
         result
     }

@@ -3,6 +3,7 @@
 use crate::transport::dtls::PEER;
 use crate::transport::{Fingerprint, IceCredentials, Identity, RemoteParams};
 use bytes::BytesMut;
+use rtc::crypto::SecretVec;
 use rtc::datachannel::data_channel::{DataChannel, DataChannelConfig, DataChannelMessage};
 use rtc::dtls::config::ConfigBuilder;
 use rtc::dtls::endpoint::{Endpoint as DtlsEndpoint, EndpointEvent};
@@ -47,7 +48,7 @@ pub(super) struct Peer {
     profiles: Vec<u16>,
     pub(super) dtls: DtlsEndpoint,
     started: bool,
-    pub(super) keys: Option<Vec<u8>>,
+    pub(super) keyed: bool,
     pub(super) dtls_failed: bool,
     pub(super) said_goodbye: bool,
     sctp: SctpEndpoint,
@@ -56,6 +57,8 @@ pub(super) struct Peer {
     pub(super) channels: BTreeMap<u16, DataChannel>,
     pub(super) texts: Vec<String>,
     pub(super) closed_streams: Vec<u16>,
+    /// The last SCTP packets, for tests that change them.
+    pub(super) sent_sctp: Vec<Vec<u8>>,
     pub(super) out: VecDeque<BytesMut>,
 }
 
@@ -73,7 +76,7 @@ impl Peer {
             profiles: profiles.to_vec(),
             dtls: DtlsEndpoint::new(PEER, TransportProtocol::UDP, None),
             started: false,
-            keys: None,
+            keyed: false,
             dtls_failed: false,
             said_goodbye: false,
             sctp: SctpEndpoint::new(
@@ -87,6 +90,7 @@ impl Peer {
             channels: BTreeMap::new(),
             texts: Vec::new(),
             closed_streams: Vec::new(),
+            sent_sctp: Vec::new(),
             out: VecDeque::new(),
         }
     }
@@ -180,6 +184,14 @@ impl Peer {
         self.drive(now);
     }
 
+    /// Exports keying material of `len` bytes.
+    pub(super) fn keys(&self, len: usize) -> SecretVec {
+        let state = self.dtls.get_connection_state(PEER).expect("a connection");
+        state
+            .export_keying_material("EXTRACTOR-dtls_srtp", &[], len)
+            .expect("keys")
+    }
+
     /// Begins SCTP.
     pub(super) fn connect_sctp(&mut self, now: Instant) {
         self.association = Some(
@@ -188,6 +200,14 @@ impl Peer {
                 .expect("an association"),
         );
         self.drive(now);
+    }
+
+    pub(super) fn has_sctp(&self) -> bool {
+        self.association.is_some()
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected
     }
 
     pub(super) fn open_channel(&mut self, now: Instant, stream: u16, label: &str) {
@@ -213,9 +233,12 @@ impl Peer {
 
     pub(super) fn send_raw(&mut self, now: Instant, stream: u16, ppid: Ppid, data: &[u8]) {
         let (_, association) = self.association.as_mut().expect("an association");
-        let mut stream = association.stream(stream).expect("a stream");
+        let _ = association.open_stream(stream, ppid);
         let data = bytes::Bytes::copy_from_slice(data);
-        stream.write_chunk_with_ppi(now, &data, ppid).expect("room");
+        // Refused if a test broke the association before.
+        if let Ok(mut stream) = association.stream(stream) {
+            let _ = stream.write_chunk_with_ppi(now, &data, ppid);
+        }
         self.drive(now);
     }
 
@@ -299,11 +322,7 @@ impl Peer {
         };
         for event in events {
             match event {
-                EndpointEvent::HandshakeComplete => {
-                    let state = self.dtls.get_connection_state(PEER).expect("a connection");
-                    let keys = state.export_keying_material("EXTRACTOR-dtls_srtp", &[], 60);
-                    self.keys = Some(keys.expect("keys").as_ref().to_vec());
-                }
+                EndpointEvent::HandshakeComplete => self.keyed = true,
                 EndpointEvent::ApplicationData(data) => self.read_sctp(now, data),
                 EndpointEvent::PeerClosed => self.said_goodbye = true,
                 _ => {}
@@ -326,6 +345,9 @@ impl Peer {
             while let Some(transmit) = association.poll_transmit(now) {
                 if let Payload::RawEncode(packets) = transmit.message {
                     for packet in packets {
+                        if self.sent_sctp.len() < 8 {
+                            self.sent_sctp.push(packet.to_vec());
+                        }
                         let _ = self.dtls.write(now, PEER, &packet);
                     }
                 }
