@@ -35,11 +35,13 @@ pub enum DropReason {
     TextNotUtf8,
     /// The transport is closed.
     Closed,
+    /// The stack below panicked on it.
+    StackPanicked,
 }
 
 impl DropReason {
     /// All of them, for whoever prints the counters.
-    pub const ALL: [DropReason; 16] = [
+    pub const ALL: [DropReason; 17] = [
         DropReason::NotForTransport,
         DropReason::StunMalformed,
         DropReason::StunUnexpected,
@@ -56,6 +58,7 @@ impl DropReason {
         DropReason::MessageTooLong,
         DropReason::TextNotUtf8,
         DropReason::Closed,
+        DropReason::StackPanicked,
     ];
 }
 

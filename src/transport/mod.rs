@@ -29,6 +29,7 @@ use ice::Ice;
 use srtp::SrtpKeys;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -160,6 +161,9 @@ pub enum CloseReason {
     /// Nothing was heard for too long.
     #[error("the client was not heard any more")]
     Silence,
+    /// The stack below panicked on what the client sent.
+    #[error("the transport stack failed on a message of the client")]
+    Panicked,
 }
 
 /// What happened, in order.
@@ -304,6 +308,9 @@ impl Transport {
     /// Adds a trickled candidate (`candidate:…`, with or without that prefix). An empty one ends the candidates;
     /// mDNS names and TCP are left out without error.
     pub fn add_remote_candidate(&mut self, candidate: &str) -> Result<(), TransportError> {
+        if self.phase == Phase::Closed {
+            return Err(TransportError::Closed);
+        }
         self.ice.add_candidate(candidate)
     }
 
@@ -314,11 +321,14 @@ impl Transport {
         from: SocketAddr,
         datagram: &[u8],
     ) -> Result<(), TransportError> {
-        let result = self.read(now, from, datagram);
+        let result = self.contain(|transport| {
+            let result = transport.read(now, from, datagram);
+            transport.drive(now);
+            result
+        });
         if let Err(reason) = result {
             self.drops.add(reason);
         }
-        self.drive(now);
         result.map_err(TransportError::Dropped)
     }
 
@@ -332,11 +342,14 @@ impl Transport {
         if self.phase == Phase::Closed {
             return;
         }
-        self.ice.handle_timeout(now);
-        self.dtls.handle_timeout(now);
-        self.channels.handle_timeout(now, &mut self.drops);
-        self.drive(now);
-        self.watch(now);
+        let _ = self.contain(|transport| {
+            transport.ice.handle_timeout(now);
+            transport.dtls.handle_timeout(now);
+            transport.channels.handle_timeout(now, &mut transport.drops);
+            transport.drive(now);
+            transport.watch(now);
+            Ok(())
+        });
     }
 
     /// When [`Transport::handle_timeout`] is due. Changes with every other call.
@@ -368,6 +381,9 @@ impl Transport {
 
     /// Opens a data channel as soon as there is an association. At any time.
     pub fn open_channel(&mut self, now: Instant, label: &str) {
+        if self.phase == Phase::Closed {
+            return;
+        }
         self.channels.open(now, label, &mut self.drops);
         self.drive(now);
     }
@@ -379,6 +395,9 @@ impl Transport {
         label: &str,
         text: &str,
     ) -> Result<(), TransportError> {
+        if self.phase == Phase::Closed {
+            return Err(TransportError::Closed);
+        }
         let result = self.channels.send_text(now, label, text, &mut self.drops);
         self.drive(now);
         result
@@ -387,12 +406,30 @@ impl Transport {
     /// Says goodbye to the peer and ends; no [`TransportEvent::Closed`] follows. What is left in
     /// [`Transport::poll_transmit`] should be sent.
     pub fn close(&mut self, now: Instant) {
+        if self.phase == Phase::Closed {
+            return;
+        }
         self.channels.close(now, &mut self.drops);
         self.drive(now);
         self.dtls.close(now);
         self.flush();
         self.ice.close();
         self.phase = Phase::Closed;
+    }
+
+    /// Runs a step of the stack below. If it panics, this transport ends, and nobody else notices: there are SCTP
+    /// packets of an authenticated client on which it does. What it left behind is not touched again.
+    fn contain(
+        &mut self,
+        step: impl FnOnce(&mut Self) -> Result<(), DropReason>,
+    ) -> Result<(), DropReason> {
+        let step = AssertUnwindSafe(|| step(self));
+        std::panic::catch_unwind(step).unwrap_or_else(|_| {
+            self.phase = Phase::Closed;
+            let reason = CloseReason::Panicked;
+            self.events.push_back(TransportEvent::Closed(reason));
+            Err(DropReason::StackPanicked)
+        })
     }
 
     fn read(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) -> Result<(), DropReason> {
