@@ -1,5 +1,9 @@
+use super::cipher::apply_keystream;
 use super::*;
+use aes::Aes128;
+use aes::cipher::KeyInit;
 use proptest::prelude::*;
+use ring::aead::{AES_128_GCM, AES_256_GCM, LessSafeKey, UnboundKey};
 
 pub(in crate::transport) fn unhex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
