@@ -6,6 +6,8 @@
 //!   600 ms): it is held, and fed again when the pair has become valid.
 //! - A selected pair never changes: when the peer nominates another address, the checklist begins anew with the
 //!   same credentials.
+//! - Peers that nominate once and never again (Firefox) cannot move it at all, although RFC 8445 wants no restart for
+//!   a NAT that forgot them: when the selected address is silent, the next valid one takes its place.
 //! - Checks of new candidates run at the next timeout only: the deadline is in the past then.
 //! - ICE-CONTROLLED switches the role before anything is authenticated: such messages are dropped.
 //! - Indications, and anything from port 5353, count as heard without authentication: dropped too.
@@ -17,6 +19,7 @@ use super::{IceCredentials, RemoteChange, TransportError};
 use bytes::BytesMut;
 use rtc::crypto::RTCCryptoProvider;
 use rtc::ice::candidate::candidate_host::CandidateHostConfig;
+use rtc::ice::candidate::candidate_pair::CandidatePairState;
 use rtc::ice::candidate::{CandidateConfig, unmarshal_candidate};
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::ice::{Agent, AgentConfig, Event};
@@ -54,6 +57,9 @@ const MAX_CHECKS: u16 = 20;
 const KEEPALIVE: Duration = Duration::from_secs(3);
 /// The agent asks for five timeouts a second for ever; a selected pair needs one per keepalive or so.
 const SELECTED_TICK: Duration = Duration::from_millis(500);
+/// Silence of the selected address after which another one that answers our check takes its place: two of the
+/// checks that peers send on a path in use.
+const SILENT_PATH: Duration = Duration::from_secs(5);
 /// Longest username fragment and password (RFC 8839, section 5.4).
 const MAX_CREDENTIAL: usize = 256;
 /// The agent takes anything from this port for mDNS, and does not authenticate it.
@@ -67,6 +73,8 @@ pub(super) struct Ice {
     /// Where media goes. Stays while the agent begins anew.
     selected: Option<SocketAddr>,
     selections: VecDeque<SocketAddr>,
+    /// When the selected address was heard last.
+    path_heard: Instant,
     held: VecDeque<(SocketAddr, BytesMut)>,
     signalled: usize,
     old_ufrags: VecDeque<String>,
@@ -110,6 +118,7 @@ impl Ice {
             remote: None,
             selected: None,
             selections: VecDeque::new(),
+            path_heard: now,
             held: VecDeque::new(),
             signalled: 0,
             old_ufrags: VecDeque::new(),
@@ -238,7 +247,15 @@ impl Ice {
             Err(reason) => Err(reason),
         };
         self.drain();
+        if self.selected == Some(from) && result.is_ok() {
+            self.path_heard = now;
+        }
         result
+    }
+
+    /// Something of the selected address was authenticated.
+    pub(super) fn note_traffic(&mut self, now: Instant) {
+        self.path_heard = now;
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
@@ -310,11 +327,39 @@ impl Ice {
                     if self.agent_selected() == Some(from) {
                         self.held.clear();
                     }
+                } else if self.is_silent(now) && self.is_valid(now, from) {
+                    self.select(from);
                 }
             }
             Class::Request | Class::Other => {}
         }
         Ok(())
+    }
+
+    fn is_silent(&self, now: Instant) -> bool {
+        self.selected.is_some() && now.saturating_duration_since(self.path_heard) >= SILENT_PATH
+    }
+
+    /// Whether a check of ours was answered from this address.
+    fn is_valid(&self, now: Instant, address: SocketAddr) -> bool {
+        let candidates = self.agent.get_remote_candidates();
+        let ids = candidates
+            .iter()
+            .filter(|candidate| candidate.addr() == address)
+            .map(|candidate| candidate.id());
+        let pairs = self.agent.get_candidate_pairs_stats(now);
+        ids.into_iter().any(|id| {
+            pairs.iter().any(|pair| {
+                pair.state == CandidatePairState::Succeeded && pair.remote_candidate_id == id
+            })
+        })
+    }
+
+    fn select(&mut self, address: SocketAddr) {
+        if self.selected != Some(address) {
+            self.selected = Some(address);
+            self.selections.push_back(address);
+        }
     }
 
     fn hold(&mut self, from: SocketAddr, datagram: &[u8]) {
@@ -369,10 +414,7 @@ impl Ice {
         while let Some(tagged) = self.agent.poll_event() {
             if let Event::SelectedCandidatePairChange(_, remote) = tagged.event {
                 self.old_ufrags.clear();
-                if self.selected != Some(remote.addr()) {
-                    self.selected = Some(remote.addr());
-                    self.selections.push_back(remote.addr());
-                }
+                self.select(remote.addr());
             }
         }
         let selected = self.agent.get_selected_candidate_pair().is_some();

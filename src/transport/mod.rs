@@ -167,9 +167,10 @@ impl Transport {
         result.map_err(TransportError::Dropped)
     }
 
-    /// Media of the peer was authenticated: it is alive.
+    /// Media from the selected address was authenticated: the peer is alive. Cheap enough for every packet.
     pub fn note_traffic(&mut self, now: Instant) {
         self.heard = now;
+        self.ice.note_traffic(now);
     }
 
     /// Does what is due.

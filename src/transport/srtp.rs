@@ -63,7 +63,8 @@ pub struct SrtpKeys {
 
 impl SrtpKeys {
     /// Keys of a profile. `None` if the material does not have [`SrtpProfile::material_len`] bytes.
-    pub fn new(profile: SrtpProfile, material: SecretVec) -> Option<Self> {
+    pub fn new(profile: SrtpProfile, material: impl Into<SecretVec>) -> Option<Self> {
+        let material = material.into();
         (material.len() == profile.material_len()).then_some(SrtpKeys { profile, material })
     }
 

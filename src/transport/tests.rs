@@ -368,6 +368,31 @@ fn a_new_address_is_followed_when_the_peer_nominates_it() {
 }
 
 #[test]
+fn a_new_address_takes_over_from_a_silent_one_without_nomination() {
+    let mut world = World::connected(CHROMIUM);
+    world.run_for(Duration::from_millis(100));
+    let old = world.peer.address;
+    world.peer.address = "203.0.113.5:50001".parse().expect("an address");
+    let moved = world.peer.address;
+    for second in 0..8 {
+        world.peer.check(world.now, false);
+        world.run_for(Duration::from_secs(1));
+        let expected = if second < 4 { old } else { moved };
+        if second != 4 {
+            assert_eq!(world.server.selected(), Some(expected), "{second}");
+        }
+    }
+    // While media comes from the selected address, checks of another one change nothing.
+    world.peer.address = old;
+    for _ in 0..12 {
+        world.server.note_traffic(world.now);
+        world.peer.check(world.now, false);
+        world.run_for(Duration::from_secs(1));
+    }
+    assert_eq!(world.server.selected(), Some(moved));
+}
+
+#[test]
 fn the_client_restarts_ice_and_the_session_goes_on() {
     let mut world = World::with_channel();
     let old = world.server.local_credentials();

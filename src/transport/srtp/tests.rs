@@ -33,7 +33,7 @@ fn gcm(key_len: u8) -> Cipher {
 
 fn keys(profile: SrtpProfile) -> SrtpKeys {
     let material = (0..profile.material_len() as u8).collect::<Vec<u8>>();
-    SrtpKeys::new(profile, SecretVec::new(material)).unwrap()
+    SrtpKeys::new(profile, material).unwrap()
 }
 
 fn pair(profile: SrtpProfile) -> (SrtpContext, SrtpContext) {
