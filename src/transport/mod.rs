@@ -156,11 +156,16 @@ impl Transport {
         from: SocketAddr,
         datagram: &[u8],
     ) -> Result<(), TransportError> {
+        if self.phase == Phase::Closed {
+            self.drops.add(DropReason::Closed);
+            return Err(TransportError::Dropped(DropReason::Closed));
+        }
         let result = self.contain(|transport| {
             let result = transport.read(now, from, datagram);
             transport.drive(now);
             result
         });
+        let result = result.ok_or(TransportError::Closed)?;
         if let Err(reason) = result {
             self.drops.add(reason);
         }
@@ -178,13 +183,12 @@ impl Transport {
         if self.phase == Phase::Closed {
             return;
         }
-        let _ = self.contain(|transport| {
+        self.contain(|transport| {
             transport.ice.handle_timeout(now);
             transport.dtls.handle_timeout(now);
             transport.channels.handle_timeout(now, &mut transport.drops);
             transport.drive(now);
             transport.watch(now);
-            Ok(())
         });
     }
 
@@ -220,8 +224,10 @@ impl Transport {
         if self.phase == Phase::Closed {
             return;
         }
-        self.channels.open(now, label, &mut self.drops);
-        self.drive(now);
+        self.contain(|transport| {
+            transport.channels.open(now, label, &mut transport.drops);
+            transport.drive(now);
+        });
     }
 
     /// Sends text on an open data channel.
@@ -234,9 +240,13 @@ impl Transport {
         if self.phase == Phase::Closed {
             return Err(TransportError::Closed);
         }
-        let result = self.channels.send_text(now, label, text, &mut self.drops);
-        self.drive(now);
-        result
+        let result = self.contain(|transport| {
+            let drops = &mut transport.drops;
+            let result = transport.channels.send_text(now, label, text, drops);
+            transport.drive(now);
+            result
+        });
+        result.unwrap_or(Err(TransportError::Closed))
     }
 
     /// Says goodbye to the peer and ends; no [`TransportEvent::Closed`] follows. What is left in
@@ -245,33 +255,30 @@ impl Transport {
         if self.phase == Phase::Closed {
             return;
         }
-        self.channels.close(now, &mut self.drops);
-        self.drive(now);
-        self.dtls.close(now);
-        self.flush();
-        self.ice.close();
+        self.contain(|transport| {
+            transport.channels.close(now, &mut transport.drops);
+            transport.drive(now);
+            transport.dtls.close(now);
+            transport.flush();
+            transport.ice.close();
+        });
         self.phase = Phase::Closed;
     }
 
     /// Runs a step of the stack below. If it panics, this transport ends, and nobody else notices: there are SCTP
     /// packets of an authenticated client on which it does. What it left behind is not touched again.
-    fn contain(
-        &mut self,
-        step: impl FnOnce(&mut Self) -> Result<(), DropReason>,
-    ) -> Result<(), DropReason> {
-        let step = AssertUnwindSafe(|| step(self));
-        std::panic::catch_unwind(step).unwrap_or_else(|_| {
+    fn contain<R>(&mut self, step: impl FnOnce(&mut Self) -> R) -> Option<R> {
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| step(self)));
+        if result.is_err() {
             self.phase = Phase::Closed;
+            self.drops.add(DropReason::StackPanicked);
             let reason = CloseReason::Panicked;
             self.events.push_back(TransportEvent::Closed(reason));
-            Err(DropReason::StackPanicked)
-        })
+        }
+        result.ok()
     }
 
     fn read(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) -> Result<(), DropReason> {
-        if self.phase == Phase::Closed {
-            return Err(DropReason::Closed);
-        }
         // RFC 7983, section 7.
         match datagram.first() {
             Some(0..=3) => {

@@ -182,6 +182,16 @@ fn is_dtls(datagram: &[u8]) -> bool {
 }
 
 #[test]
+fn a_transport_may_live_in_any_thread_and_share_its_identity() {
+    fn is_send<T: Send>() {}
+    fn is_shared<T: Send + Sync>() {}
+    is_send::<Transport>();
+    is_send::<srtp::SrtpContext>();
+    is_send::<TransportEvent>();
+    is_shared::<Identity>();
+}
+
+#[test]
 fn a_peer_is_connected_within_eight_round_trips() {
     let mut world = World::introduced(CHROMIUM);
     assert!(world.run(Duration::from_secs(2), |world| world.profile().is_some()));

@@ -253,6 +253,24 @@ fn a_silent_peer_is_reported_and_then_given_up() {
 }
 
 #[test]
+fn strangers_are_not_listened_to() {
+    let mut world = World::introduced(CHROMIUM);
+    let stranger = "198.51.100.66:6".parse().expect("an address");
+    let hello = world.server.handle_read(world.now, stranger, &[22; 60]);
+    let from_stranger = DropReason::DtlsFromStranger;
+    assert_eq!(hello, Err(TransportError::Dropped(from_stranger)));
+    let media = world.server.handle_read(world.now, stranger, &[0x80; 60]);
+    let not_ours = DropReason::NotForTransport;
+    assert_eq!(media, Err(TransportError::Dropped(not_ours)));
+    // What comes from the port of mDNS would pass the agent without authentication.
+    let mdns = "198.51.100.66:5353".parse().expect("an address");
+    let request = world.peer.out.front().expect("a request").clone();
+    let refused = world.server.handle_read(world.now, mdns, &request);
+    let unexpected = DropReason::StunUnexpected;
+    assert_eq!(refused, Err(TransportError::Dropped(unexpected)));
+}
+
+#[test]
 fn addresses_are_bounded() {
     let mut world = World::introduced(CHROMIUM);
     for port in 1..300 {
