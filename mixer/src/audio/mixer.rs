@@ -110,7 +110,7 @@ const AWAKE_TICKS: u8 = 25;
 /// Mixes the sources of one room for its listeners.
 ///
 /// Per tick of 20 ms: [`Mixer::hint`] for every source that sent, [`Mixer::rank`], then [`Mixer::feed`] for those it
-/// named, [`Mixer::mix`]; then [`Mixer::mixes`]. Selection and gains are the room's, not a listener's. The mix for
+/// wants, [`Mixer::mix`]; then [`Mixer::mixes`]. Selection and gains are the room's, not a listener's. The mix for
 /// one who is heard is the direct sum of the others, in the order of the sources: bit for bit the sum of a room
 /// without its own. At most K + 1 mixes at any time.
 pub struct Mixer {
@@ -184,10 +184,9 @@ impl Mixer {
         }
     }
 
-    /// Writes to `decode` (cleared first) which sources are to be fed in this tick: those in the mix, those that
-    /// send without levels, and the first of those with levels.
-    pub fn rank(&mut self, decode: &mut Vec<SourceId>) {
-        decode.clear();
+    /// Decides which sources are to be fed in this tick ([`Mixer::is_wanted`]): those in the mix, those that send
+    /// without levels, and the first of those with levels.
+    pub fn rank(&mut self) {
         self.ranking.clear();
         for (index, source) in self.sources.iter().enumerate() {
             let Some(source) = source.as_ref().filter(|source| !source.removed) else {
@@ -219,11 +218,12 @@ impl Mixer {
                 Some(key) if key > -90.0 => AWAKE_TICKS,
                 _ => source.awake.saturating_sub(1),
             };
-            decode.push(SourceId {
-                index,
-                generation: self.generations[index],
-            });
         }
+    }
+
+    /// Whether the source is to be decoded and fed in this tick.
+    pub fn is_wanted(&self, id: SourceId) -> bool {
+        self.source(id).is_some_and(|source| source.decoded)
     }
 
     /// Sound of a source that was not decoded until now, from before this tick: warms its voice detector up.

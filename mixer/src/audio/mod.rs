@@ -11,6 +11,7 @@ pub mod limiter;
 pub mod mixer;
 pub mod resample;
 mod source;
+pub mod splice;
 pub mod vad;
 pub mod voice;
 
