@@ -305,14 +305,13 @@ impl JitterBuffer {
         self.target as usize
     }
 
-    /// Packets that went because the buffer was full.
-    pub fn overflows(&self) -> u64 {
-        self.overflows
-    }
-
-    /// Packets that were left out to come back to the target delay after a pause.
-    pub fn stale(&self) -> u64 {
-        self.stale
+    /// Packets since the last call that went because the buffer was full, and that were left out to come back to
+    /// the target delay after a pause.
+    pub fn take_dropped(&mut self) -> (u64, u64) {
+        (
+            std::mem::take(&mut self.overflows),
+            std::mem::take(&mut self.stale),
+        )
     }
 
     /// Plays on at the target delay, whatever that leaves out.

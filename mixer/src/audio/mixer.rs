@@ -177,6 +177,20 @@ impl Mixer {
         self.listeners.remove(&owner);
     }
 
+    /// Ends all sound at once, for a room that nobody hears: what was heard last does not sound when it is taken up
+    /// again. What was learnt about the sources stays.
+    pub fn hush(&mut self) {
+        for source in self.sources.iter_mut().flatten() {
+            source.hush();
+        }
+        for mix in &mut self.mixes {
+            mix.in_use = mix.whose == MixFor::Shared;
+            mix.limiter = Limiter::new();
+            mix.silent = true;
+        }
+        self.drop_removed();
+    }
+
     /// Says what is known of a source in this tick. A source without a hint sent nothing.
     pub fn hint(&mut self, id: SourceId, hint: Hint) {
         if let Some(source) = self.source_mut(id) {

@@ -227,6 +227,14 @@ impl Source {
         };
     }
 
+    pub fn hush(&mut self) {
+        self.place = Place::Out;
+        self.ramp = Ramp::default();
+        self.gate = Gate::default();
+        self.awake = 0;
+        self.end_tick();
+    }
+
     pub fn end_tick(&mut self) {
         self.fed = false;
         self.hint = Hint::Silent;
