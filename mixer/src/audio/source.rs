@@ -161,15 +161,20 @@ impl Source {
         }
         match self.kind {
             SourceKind::Voice => {
-                let probability = self.vad.update(&self.frame);
                 let above = self.floor.above(level) > SPEECH_OVER_FLOOR_DB;
+                let probability = if above || self.gate.is_open() {
+                    self.vad.update(&self.frame)
+                } else {
+                    self.vad.idle(&self.frame);
+                    0.0
+                };
                 self.floor.update(level);
                 let speech = above && probability > Vad::VOICE;
-                self.distrust = if probability > Vad::VOICE {
-                    (self.distrust - 2.0).max(0.0)
-                } else {
-                    (self.distrust + 0.4).min(Self::MAX_DISTRUST_DB)
-                };
+                if speech {
+                    self.distrust = (self.distrust - 2.0).max(0.0);
+                } else if above {
+                    self.distrust = (self.distrust + 0.4).min(Self::MAX_DISTRUST_DB);
+                }
                 if speech && probability > Vad::CERTAIN {
                     self.agc.update(level);
                 }

@@ -2,7 +2,7 @@
 
 use earshot::Detector;
 
-use super::frame::Frame;
+use super::frame::{FRAME_SAMPLES, Frame};
 
 /// 16 ms at 16 kHz: what the detector takes at a time.
 const CHUNK: usize = 256;
@@ -10,8 +10,11 @@ const CHUNK: usize = 256;
 /// 48 kHz to 16 kHz.
 const DECIMATION: usize = 3;
 
-/// Samples that one frame can leave over plus those that it brings.
-const PENDING: usize = CHUNK + 960 / DECIMATION;
+/// 64 ms: what is kept of frames that were not looked at.
+const CONTEXT: usize = 4 * CHUNK;
+
+/// Samples that wait at most, plus those that a frame brings.
+const PENDING: usize = CONTEXT + FRAME_SAMPLES / DECIMATION;
 
 /// The voice detector of one source.
 pub struct Vad {
@@ -68,6 +71,31 @@ impl Vad {
         self.probability
     }
 
+    /// Takes in 20 ms that are no voice for another reason. Costs next to nothing; the last of them are looked at
+    /// when the next [`Self::update`] comes, so that a beginning is heard in its context.
+    pub fn idle(&mut self, frame: &Frame) {
+        self.take(frame);
+        let surplus = self.len.saturating_sub(CONTEXT);
+        self.pending.copy_within(surplus..self.len, 0);
+        self.len -= surplus;
+        self.probability = 0.0;
+    }
+
+    /// Appends a frame at 16 kHz.
+    fn take(&mut self, frame: &Frame) {
+        for three in frame.as_chunks::<DECIMATION>().0 {
+            // A mean of three is a coarse filter; the detector's features do not need a better one.
+            let mean = three.iter().sum::<f32>() / DECIMATION as f32;
+            let finite = if mean.is_finite() {
+                mean.clamp(-1.0, 1.0)
+            } else {
+                0.0
+            };
+            self.pending[self.len] = finite;
+            self.len += 1;
+        }
+    }
+
     /// Forgets what it heard: the source's sound does not continue.
     pub fn reset(&mut self) {
         self.detector.reset();
@@ -85,7 +113,7 @@ impl Default for Vad {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audio::frame::{FRAME_SAMPLES, SILENCE};
+    use crate::audio::frame::SILENCE;
     use crate::audio::voice::{Noise, SyntheticVoice};
 
     fn share_of_voiced(mut next: impl FnMut(&mut Frame)) -> f32 {

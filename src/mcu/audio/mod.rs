@@ -275,7 +275,8 @@ impl AudioMix {
         }
     }
 
-    /// One tick of 20 ms: fills `out`. Each distinct (mix, rung) is encoded once.
+    /// One tick of 20 ms: fills `out`. Each distinct (mix, rung) is encoded once. `now` is the time for which the tick
+    /// was planned: who is late makes up for the ticks that it missed, one by one.
     pub fn tick(&mut self, now: Instant, out: &mut AudioTick) {
         out.begin(self.timestamp);
         self.timestamp = self.timestamp.wrapping_add(FRAME_SAMPLES as u32);
