@@ -47,6 +47,15 @@ pub(super) struct Source {
 /// Over the noise floor by this, a sound may be speech.
 const SPEECH_OVER_FLOOR_DB: f32 = 6.0;
 
+/// What a header level is worth less where the sender itself hears no voice.
+const UNVOICED_DB: f32 = 10.0;
+
+/// What it is worth more where the source is decoded already: waking another up costs a pre-roll.
+const DECODED_DB: f32 = 6.0;
+
+/// Less distrusted than this, a header is believed without its sound.
+const TRUSTED_DB: f32 = 6.0;
+
 /// Shared sound below this is silence.
 const MUSIC_GATE: Dbfs = Dbfs(-60.0);
 
@@ -114,8 +123,8 @@ impl Source {
             return (self.awake > 0).then_some(Self::LOWEST_SCORE);
         }
         let loudness = level.dbfs().0.max(self.score - self.priority());
-        let unvoiced = if level.voice { 0.0 } else { 10.0 };
-        let decoded = if self.decoded { 6.0 } else { 0.0 };
+        let unvoiced = if level.voice { 0.0 } else { UNVOICED_DB };
+        let decoded = if self.decoded { DECODED_DB } else { 0.0 };
         Some(loudness + self.priority() + decoded - unvoiced - self.distrust)
     }
 
@@ -140,7 +149,7 @@ impl Source {
             (false, Hint::Level(level)) => {
                 self.distrust = (self.distrust - 0.1).max(0.0);
                 let level = level.dbfs();
-                let trusted = self.distrust < 6.0;
+                let trusted = self.distrust < TRUSTED_DB;
                 let speech = trusted && self.hint_is_voice() && self.may_be_sound(level);
                 self.floor.update(level);
                 self.judge(level, speech);

@@ -205,6 +205,26 @@ fn a_far_louder_voice_takes_a_place_and_no_more_than_three_owners_ever_hold_one(
 }
 
 #[test]
+fn three_who_shout_at_once_stay_below_full_scale() {
+    let mut mixer = Mixer::new(MixerConfig::default());
+    mixer.add_listener(OwnerId(0));
+    let mut talkers: Vec<Talker> = (0..3)
+        .map(|i| Talker::new(&mut mixer, i, 100.0 + 40.0 * i as f32, -6.0))
+        .collect();
+    let mut highest = 0.0f32;
+    for _ in 0..300 {
+        talkers.iter_mut().for_each(|t| t.speak(&mut mixer));
+        mixer.mix();
+        for mix in mixer.mixes() {
+            highest = highest.max(peak(mix.samples()));
+        }
+    }
+    // The limiter had work, and did it.
+    let minus_1_dbfs = crate::audio::level::amplitude(-1.0);
+    assert!((0.85..minus_1_dbfs).contains(&highest), "{highest}");
+}
+
+#[test]
 fn gains_move_by_one_ramp_per_frame_whatever_happens() {
     let mut mixer = Mixer::new(MixerConfig::default());
     let mut talkers: Vec<Talker> = (0..5)
