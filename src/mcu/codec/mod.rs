@@ -1,1 +1,3 @@
-//! The codecs behind narrow seams.
+//! The codecs of the mixed delivery, each behind a small safe face.
+
+pub mod opus;

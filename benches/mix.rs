@@ -1,0 +1,255 @@
+//! What the mixed audio of a room costs: real Opus packets in, real Opus packets out, everything between included.
+//!
+//! The configuration is the default one, which the tests run with. The closing `figure` lines say how many
+//! participants, each sending and listening, one core carries: n × 20 ms / CPU time of a tick.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use criterion::Criterion;
+use talksy_mixer::audio::level::Dbfs;
+use talksy_mixer::audio::voice::{Noise, SyntheticVoice};
+use talksy_mixer::audio::{
+    AudioLevel, FRAME_SAMPLES, Mixer, MixerConfig, OwnerId, SILENCE, SourceKind,
+};
+use talksy_unit::ids::{PeerId, TrackKey};
+use talksy_unit::mcu::audio::{AudioMix, AudioMixConfig, AudioPacket, AudioRung, AudioTick};
+use talksy_unit::mcu::codec::opus::{OpusEncoder, OpusSettings};
+
+/// Participants in a room.
+const SIZES: [usize; 3] = [10, 50, 200];
+
+/// Ticks before the clock runs: jitter buffers fill, noise floors and delays settle.
+const WARM_UP: u64 = 200;
+
+/// Ticks that are measured: ten seconds.
+const MEASURED: u64 = 500;
+
+/// Talkers without a match in the room say the same things later.
+const DISTINCT: usize = 8;
+
+/// Who speaks, and what their packets tell.
+#[derive(Clone, Copy, PartialEq)]
+enum Scene {
+    /// Three speak, the others' microphones are open; all with RFC 6464 levels.
+    ThreeSpeak,
+    /// Everybody speaks at once.
+    AllSpeak,
+    /// Three speak; no packet tells its level.
+    NoLevels,
+}
+
+impl Scene {
+    fn suffix(self) -> &'static str {
+        match self {
+            Scene::ThreeSpeak => "",
+            Scene::AllSpeak => "_all_speaking",
+            Scene::NoLevels => "_no_levels",
+        }
+    }
+}
+
+/// A participant's packets, encoded beforehand.
+type Track = Vec<(Bytes, AudioLevel)>;
+
+fn record(mut next: impl FnMut(&mut [f32; FRAME_SAMPLES])) -> Track {
+    let mut encoder = OpusEncoder::new(OpusSettings::default()).expect("libopus makes encoders");
+    let mut frame = SILENCE;
+    let mut packets = Vec::new();
+    for _ in 0..WARM_UP + MEASURED {
+        next(&mut frame);
+        let mut packet = Vec::new();
+        encoder
+            .encode(&frame, false, &mut packet)
+            .expect("libopus encodes any frame");
+        let dbov = -Dbfs::of(&frame).0.min(0.0) as u8;
+        packets.push((
+            packet.into(),
+            AudioLevel {
+                dbov,
+                voice: dbov < 50,
+            },
+        ));
+    }
+    packets
+}
+
+/// Voices over the noise of an open microphone, and microphones with nobody in front.
+struct Recordings {
+    voices: Vec<Track>,
+    rooms: Vec<Track>,
+}
+
+impl Recordings {
+    fn new() -> Self {
+        let voice = |n: usize| {
+            let mut voice = SyntheticVoice::new(n as u64 + 1, 95.0 + 17.0 * n as f32, -22.0);
+            let mut noise = Noise::new(n as u64, -62.0);
+            let mut background = SILENCE;
+            record(move |frame| {
+                voice.next_frame(frame);
+                noise.next_frame(&mut background);
+                frame.iter_mut().zip(&background).for_each(|(x, b)| *x += b);
+            })
+        };
+        let room = |n: usize| {
+            let mut noise = Noise::new(100 + n as u64, -60.0 + n as f32);
+            record(move |frame| noise.next_frame(frame))
+        };
+        Recordings {
+            voices: (0..DISTINCT).map(voice).collect(),
+            rooms: (0..DISTINCT).map(room).collect(),
+        }
+    }
+
+    fn of(&self, scene: Scene, participant: usize) -> &Track {
+        if participant < 3 || scene == Scene::AllSpeak {
+            &self.voices[participant % DISTINCT]
+        } else {
+            &self.rooms[participant % DISTINCT]
+        }
+    }
+}
+
+struct Measured {
+    cpu: Duration,
+    decodes: f64,
+    encodes: f64,
+}
+
+/// CPU time of this thread.
+fn cpu_time() -> Duration {
+    // Field 1 of schedstat: nanoseconds on a processor.
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = stat
+        .split_whitespace()
+        .next()
+        .and_then(|field| field.parse().ok());
+    Duration::from_nanos(nanos.expect("the kernel tells a thread's CPU time"))
+}
+
+/// One room in virtual time: CPU time, decodes and encodes per tick.
+fn measure(recordings: &Recordings, scene: Scene, participants: usize) -> Measured {
+    let mut mix = AudioMix::new(AudioMixConfig::default());
+    for n in 0..participants as u64 {
+        mix.add_source(TrackKey(n), PeerId(n), false);
+        mix.add_listener(PeerId(n), AudioRung::Normal);
+    }
+    let mut out = AudioTick::default();
+    let start = Instant::now();
+    let (mut before, mut began) = (*mix.counters(), Duration::ZERO);
+    for tick in 0..WARM_UP + MEASURED {
+        if tick == WARM_UP {
+            before = *mix.counters();
+            began = cpu_time();
+        }
+        let now = start + Duration::from_millis(20 * tick);
+        for n in 0..participants {
+            // Shared recordings are read at different places, so that not all pause at once.
+            let track = recordings.of(scene, n);
+            let at = (tick as usize + n / DISTINCT * 37) % track.len();
+            let (payload, level) = &track[at];
+            mix.push(
+                TrackKey(n as u64),
+                AudioPacket {
+                    seq: tick,
+                    timestamp: tick as u32 * FRAME_SAMPLES as u32,
+                    arrival: now,
+                    level: (scene != Scene::NoLevels).then_some(*level),
+                    payload: payload.clone(),
+                },
+            );
+        }
+        mix.tick(now + Duration::from_millis(1), &mut out);
+        std::hint::black_box(&out);
+    }
+    let cpu = (cpu_time() - began) / MEASURED as u32;
+    let after = mix.counters();
+    let decoded = after.decodes + after.pre_roll - before.decodes - before.pre_roll;
+    let encoded = after.encodes + after.primes - before.encodes - before.primes;
+    Measured {
+        cpu,
+        decodes: decoded as f64 / MEASURED as f64,
+        encodes: encoded as f64 / MEASURED as f64,
+    }
+}
+
+fn print_figures() {
+    let config = AudioMixConfig::default();
+    println!(
+        "mix: K {}, at most {} decoded by level, complexity {}, {} bit/s, FEC {} for {} % loss, everybody sends and listens",
+        config.mixer.top_k,
+        config.mixer.max_decoded,
+        config.opus.complexity,
+        config.opus.bitrate,
+        if config.opus.fec { "on" } else { "off" },
+        config.opus.expected_loss,
+    );
+    let recordings = Recordings::new();
+    for scene in [Scene::ThreeSpeak, Scene::AllSpeak, Scene::NoLevels] {
+        for participants in SIZES {
+            let measured = measure(&recordings, scene, participants);
+            let micros = measured.cpu.as_secs_f64() * 1e6;
+            println!(
+                "n {participants}{}: {micros:.0} µs CPU per tick, {:.1} decodes, {:.1} encodes",
+                scene.suffix(),
+                measured.decodes,
+                measured.encodes,
+            );
+            println!(
+                "figure mix_participants_per_core_n{participants}{} {:.0} participants",
+                scene.suffix(),
+                participants as f64 * 20_000.0 / micros,
+            );
+        }
+    }
+}
+
+/// The mixer alone: three voices and their mixes, no codec.
+fn mixer_tick(criterion: &mut Criterion) {
+    let mut mixer = Mixer::new(MixerConfig::default());
+    let mut voices: Vec<_> = (0..3u64)
+        .map(|n| {
+            mixer.add_listener(OwnerId(n));
+            let id = mixer.add_source(OwnerId(n), SourceKind::Voice);
+            (
+                id,
+                SyntheticVoice::new(n + 1, 100.0 + 30.0 * n as f32, -20.0),
+            )
+        })
+        .collect();
+    let frames: Vec<_> = voices
+        .iter_mut()
+        .map(|(id, voice)| {
+            let sound: Vec<_> = (0..200)
+                .map(|_| {
+                    let mut frame = SILENCE;
+                    voice.next_frame(&mut frame);
+                    frame
+                })
+                .collect();
+            (*id, sound)
+        })
+        .collect();
+    let mut tick = 0;
+    criterion.bench_function("mixer_tick_3_speakers", |bencher| {
+        bencher.iter(|| {
+            for (id, sound) in &frames {
+                mixer.feed(*id, &sound[tick % sound.len()]);
+            }
+            mixer.mix();
+            tick += 1;
+        })
+    });
+}
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    mixer_tick(&mut criterion);
+    criterion.final_summary();
+    print_figures();
+}

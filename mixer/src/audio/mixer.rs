@@ -1,0 +1,419 @@
+//! The room's mixer: who is heard, how loud, and by whom.
+
+use std::collections::HashSet;
+
+use super::frame::{Frame, SILENCE};
+use super::level::AudioLevel;
+use super::limiter::Limiter;
+use super::source::{Place, Source};
+
+/// A source of one [`Mixer`]. Goes stale when the source is removed; calls with a stale id do nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SourceId {
+    index: usize,
+    generation: u64,
+}
+
+/// Whose source it is, and who listens: nobody hears a source of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OwnerId(pub u64);
+
+/// What a source sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// A microphone: heard while a voice speaks. (A bare steady tone is no voice, and is shut out with the noise.)
+    Voice,
+    /// Shared sound: heard as it is, without voice gate and gain control, and before voices.
+    Music,
+}
+
+/// What is known of a source in this tick before anything is decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// It sent, and said how loud.
+    Level(AudioLevel),
+    /// It sent, and did not say how loud: only decoding tells.
+    NoLevel,
+    /// It sent nothing.
+    Silent,
+}
+
+/// How many are heard, and how many are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MixerConfig {
+    /// The most sources that are heard at once: K.
+    pub top_k: usize,
+    /// The most sources with level headers that are decoded at once; at least `top_k`.
+    pub max_decoded: usize,
+}
+
+impl Default for MixerConfig {
+    fn default() -> Self {
+        MixerConfig {
+            top_k: 3,
+            max_decoded: 5,
+        }
+    }
+}
+
+/// Who hears a mix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MixFor {
+    /// Everybody who has no source in the mix.
+    Shared,
+    /// One who has: everything but its own.
+    Minus(OwnerId),
+}
+
+/// One mix of this tick.
+pub struct Mix {
+    whose: MixFor,
+    limiter: Limiter,
+    samples: Box<Frame>,
+    silent: bool,
+    in_use: bool,
+}
+
+impl Mix {
+    fn new() -> Self {
+        Mix {
+            whose: MixFor::Shared,
+            limiter: Limiter::new(),
+            samples: Box::new(SILENCE),
+            silent: true,
+            in_use: false,
+        }
+    }
+
+    /// Who hears it.
+    pub fn whose(&self) -> MixFor {
+        self.whose
+    }
+
+    /// The sound, [`super::limiter::LOOK_AHEAD`] samples behind what was fed.
+    pub fn samples(&self) -> &Frame {
+        &self.samples
+    }
+
+    /// Nothing but zeros.
+    pub fn is_silent(&self) -> bool {
+        self.silent
+    }
+}
+
+/// In the mix a source counts this much louder: two of about one loudness do not take turns.
+const HYSTERESIS_DB: f32 = 6.0;
+
+/// Half a second: ticks that a source stays decoded after it was last worth it.
+const AWAKE_TICKS: u8 = 25;
+
+/// Mixes the sources of one room for its listeners.
+///
+/// Per tick of 20 ms: [`Mixer::hint`] for every source that sent, [`Mixer::rank`], then [`Mixer::feed`] for those it
+/// wants, [`Mixer::mix`]; then [`Mixer::mixes`]. Selection and gains are the room's, not a listener's. The mix for
+/// one who is heard is the direct sum of the others, in the order of the sources: bit for bit the sum of a room
+/// without its own. At most K + 1 mixes at any time.
+pub struct Mixer {
+    config: MixerConfig,
+    sources: Vec<Option<Source>>,
+    generations: Vec<u64>,
+    listeners: HashSet<OwnerId>,
+    /// The shared mix, then K places for those who are heard.
+    mixes: Vec<Mix>,
+    ranking: Vec<(f32, usize)>,
+    tick: u64,
+}
+
+impl Mixer {
+    /// An empty room.
+    pub fn new(config: MixerConfig) -> Self {
+        let mut mixes: Vec<Mix> = (0..=config.top_k).map(|_| Mix::new()).collect();
+        mixes[0].in_use = true;
+        Mixer {
+            config,
+            sources: Vec::new(),
+            generations: Vec::new(),
+            listeners: HashSet::new(),
+            mixes,
+            ranking: Vec::new(),
+            tick: 1,
+        }
+    }
+
+    /// A new source, silent at first.
+    pub fn add_source(&mut self, owner: OwnerId, kind: SourceKind) -> SourceId {
+        let free = self.sources.iter().position(Option::is_none);
+        let index = free.unwrap_or_else(|| {
+            self.sources.push(None);
+            self.generations.push(0);
+            self.ranking.reserve(self.sources.len());
+            self.sources.len() - 1
+        });
+        self.generations[index] += 1;
+        self.sources[index] = Some(Source::new(owner, kind));
+        SourceId {
+            index,
+            generation: self.generations[index],
+        }
+    }
+
+    /// The source sends no more. If it is heard just now, its sound fades out with the next tick.
+    pub fn remove_source(&mut self, id: SourceId) {
+        let Some(source) = self.source_mut(id) else {
+            return;
+        };
+        source.removed = true;
+        self.generations[id.index] += 1;
+        self.drop_removed();
+    }
+
+    /// One who hears the room without its own sources.
+    pub fn add_listener(&mut self, owner: OwnerId) {
+        self.listeners.insert(owner);
+    }
+
+    /// The listener is gone. Its sources stay.
+    pub fn remove_listener(&mut self, owner: OwnerId) {
+        self.listeners.remove(&owner);
+    }
+
+    /// Ends all sound at once, for a room that nobody hears: what was heard last does not sound when it is taken up
+    /// again. What was learnt about the sources stays.
+    pub fn hush(&mut self) {
+        for source in self.sources.iter_mut().flatten() {
+            source.hush();
+        }
+        for mix in &mut self.mixes {
+            mix.in_use = mix.whose == MixFor::Shared;
+            mix.limiter = Limiter::new();
+            mix.silent = true;
+        }
+        self.drop_removed();
+    }
+
+    /// Says what is known of a source in this tick. A source without a hint sent nothing.
+    pub fn hint(&mut self, id: SourceId, hint: Hint) {
+        if let Some(source) = self.source_mut(id) {
+            source.hint = hint;
+        }
+    }
+
+    /// Decides which sources are to be fed in this tick ([`Mixer::is_wanted`]): those in the mix, those that send
+    /// without levels, and the first of those with levels.
+    pub fn rank(&mut self) {
+        self.ranking.clear();
+        for (index, source) in self.sources.iter().enumerate() {
+            let Some(source) = source.as_ref().filter(|source| !source.removed) else {
+                continue;
+            };
+            let key = match source.hint {
+                _ if source.place != Place::Out => Some(f32::INFINITY),
+                Hint::NoLevel => Some(f32::INFINITY),
+                _ => source.decode_key(),
+            };
+            if let Some(key) = key {
+                self.ranking.push((key, index));
+            }
+        }
+        self.ranking
+            .sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        for source in self.sources.iter_mut().flatten() {
+            source.decoded = false;
+        }
+        for (n, &(key, index)) in self.ranking.iter().enumerate() {
+            if key < f32::INFINITY && n >= self.config.max_decoded {
+                break;
+            }
+            let Some(source) = &mut self.sources[index] else {
+                continue;
+            };
+            source.decoded = true;
+            source.awake = match source.decode_key() {
+                Some(key) if key > -90.0 => AWAKE_TICKS,
+                _ => source.awake.saturating_sub(1),
+            };
+        }
+    }
+
+    /// Whether the source is to be decoded and fed in this tick.
+    pub fn is_wanted(&self, id: SourceId) -> bool {
+        self.source(id).is_some_and(|source| source.decoded)
+    }
+
+    /// Sound of a source that was not decoded until now, from before this tick: warms its voice detector up.
+    pub fn prime(&mut self, id: SourceId, frame: &Frame) {
+        let tick = self.tick;
+        if let Some(source) = self.source_mut(id) {
+            source.prime(frame, tick);
+        }
+    }
+
+    /// A source's sound in this tick.
+    pub fn feed(&mut self, id: SourceId, frame: &Frame) {
+        let tick = self.tick;
+        if let Some(source) = self.source_mut(id) {
+            source.feed(frame, tick);
+        }
+    }
+
+    /// Selects, ramps, sums and limits. Ends the tick.
+    pub fn mix(&mut self) {
+        for source in self.sources.iter_mut().flatten() {
+            source.analyse();
+            source.begin_selection();
+        }
+        self.select();
+        self.assign_mixes();
+        let (mixes, sources) = (&mut self.mixes, &self.sources);
+        for mix in mixes.iter_mut().filter(|mix| mix.in_use) {
+            sum(mix, sources);
+        }
+        for source in self.sources.iter_mut().flatten() {
+            source.end_tick();
+        }
+        self.drop_removed();
+        self.tick += 1;
+    }
+
+    /// The mixes of the last tick; the shared one comes first.
+    pub fn mixes(&self) -> impl Iterator<Item = &Mix> {
+        self.mixes.iter().filter(|mix| mix.in_use)
+    }
+
+    /// Which mix this listener hears.
+    pub fn mix_of(&self, owner: OwnerId) -> MixFor {
+        let own = MixFor::Minus(owner);
+        if self.mixes().any(|mix| mix.whose == own) {
+            own
+        } else {
+            MixFor::Shared
+        }
+    }
+
+    /// Whether a voice speaks: by its sound where it is decoded, by its header level elsewhere. Never for music.
+    pub fn is_speaking(&self, id: SourceId) -> bool {
+        self.source(id).is_some_and(Source::is_speaking)
+    }
+
+    /// Whether a source is in the mix.
+    pub fn is_heard(&self, id: SourceId) -> bool {
+        self.source(id)
+            .is_some_and(|source| source.place != Place::Out)
+    }
+
+    fn source(&self, id: SourceId) -> Option<&Source> {
+        let current = self.generations.get(id.index) == Some(&id.generation);
+        self.sources.get(id.index)?.as_ref().filter(|_| current)
+    }
+
+    fn source_mut(&mut self, id: SourceId) -> Option<&mut Source> {
+        let current = self.generations.get(id.index) == Some(&id.generation);
+        self.sources.get_mut(id.index)?.as_mut().filter(|_| current)
+    }
+
+    /// Gives the K places to the loudest. A place that was lost is free again when the limiters hold nothing of its
+    /// sound any more: 40 ms later. So no more than K owners ever need a mix of their own.
+    fn select(&mut self) {
+        self.ranking.clear();
+        let mut taken = 0;
+        for (index, source) in self.sources.iter().enumerate() {
+            let Some(source) = source else { continue };
+            taken += usize::from(source.place != Place::Out);
+            if source.is_eligible() {
+                let held = if source.place == Place::In {
+                    HYSTERESIS_DB
+                } else {
+                    0.0
+                };
+                self.ranking.push((source.score + held, index));
+            }
+        }
+        self.ranking
+            .sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        self.ranking.truncate(self.config.top_k);
+        for (index, source) in self.sources.iter_mut().enumerate() {
+            let Some(source) = source else { continue };
+            let chosen = self.ranking.iter().any(|&(_, chosen)| chosen == index);
+            match source.place {
+                Place::In if !chosen => source.place = Place::Fading,
+                Place::Lingering if chosen => source.place = Place::In,
+                Place::Out if chosen && taken < self.config.top_k => {
+                    taken += 1;
+                    source.place = Place::In;
+                }
+                _ => {}
+            }
+            let target = match source.place {
+                Place::In => source.wanted_gain(),
+                _ => 0.0,
+            };
+            source.set_target(target);
+        }
+    }
+
+    /// Begins and ends the mixes of those who are heard and listen.
+    fn assign_mixes(&mut self) {
+        let [shared, own @ ..] = self.mixes.as_mut_slice() else {
+            return;
+        };
+        let in_mix = |owner: OwnerId| {
+            let sources = self.sources.iter().flatten();
+            sources
+                .filter(|source| source.place != Place::Out)
+                .any(|source| source.owner == owner)
+        };
+        for mix in own.iter_mut().filter(|mix| mix.in_use) {
+            let MixFor::Minus(owner) = mix.whose else {
+                continue;
+            };
+            mix.in_use = self.listeners.contains(&owner) && in_mix(owner);
+        }
+        for source in self.sources.iter().flatten() {
+            let whose = MixFor::Minus(source.owner);
+            if source.place == Place::Out
+                || !self.listeners.contains(&source.owner)
+                || own.iter().any(|mix| mix.in_use && mix.whose == whose)
+            {
+                continue;
+            }
+            if let Some(mix) = own.iter_mut().find(|mix| !mix.in_use) {
+                mix.in_use = true;
+                mix.whose = whose;
+                // What its listener heard until now is in the shared delay line, and nothing of its own is.
+                mix.limiter.clone_from(&shared.limiter);
+            }
+        }
+    }
+
+    fn drop_removed(&mut self) {
+        for source in &mut self.sources {
+            if source
+                .as_ref()
+                .is_some_and(|s| s.removed && s.place == Place::Out)
+            {
+                *source = None;
+            }
+        }
+    }
+}
+
+/// The limited sum of all that `mix` holds.
+fn sum(mix: &mut Mix, sources: &[Option<Source>]) {
+    mix.samples.fill(0.0);
+    let mut silent = true;
+    for source in sources.iter().flatten() {
+        let own = mix.whose == MixFor::Minus(source.owner);
+        if own || source.ramp.is_silent() {
+            continue;
+        }
+        silent = false;
+        source.ramp.mix_into(&source.frame, &mut mix.samples);
+    }
+    mix.silent = silent && mix.limiter.is_empty();
+    if !mix.silent {
+        mix.limiter.process(&mut mix.samples);
+    }
+}
+
+#[cfg(test)]
+mod tests;

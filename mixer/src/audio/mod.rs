@@ -1,0 +1,20 @@
+//! The voice-activity weighted mix of a room: 48 kHz, mono, `f32`, one call per 20 ms.
+//!
+//! Start at [`Mixer`]. Each tick has two stages, so that the caller decodes only what may be heard: sources are
+//! hinted (RFC 6464 level, or that there is none) and ranked; then the few that were asked for are fed and mixed.
+
+pub mod agc;
+pub mod frame;
+pub mod gain;
+pub mod level;
+pub mod limiter;
+pub mod mixer;
+pub mod resample;
+mod source;
+pub mod splice;
+pub mod vad;
+pub mod voice;
+
+pub use frame::{FRAME_SAMPLES, Frame, SAMPLE_RATE, SILENCE};
+pub use level::AudioLevel;
+pub use mixer::{Hint, Mix, MixFor, Mixer, MixerConfig, OwnerId, SourceId, SourceKind};

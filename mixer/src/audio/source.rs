@@ -1,0 +1,256 @@
+//! What the mixer knows about one source.
+
+use super::agc::Agc;
+use super::frame::{Frame, SILENCE};
+use super::gain::{Gate, Ramp};
+use super::level::{Dbfs, NoiseFloor};
+use super::mixer::{Hint, OwnerId, SourceKind};
+use super::vad::Vad;
+
+/// Its place in the mix. There are K of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Not heard.
+    Out,
+    /// Heard.
+    In,
+    /// Lost its place in this tick: its gain runs to 0 within it.
+    Fading,
+    /// Gain 0, but the limiters still hold its last 5 ms.
+    Lingering,
+}
+
+pub(super) struct Source {
+    pub owner: OwnerId,
+    pub kind: SourceKind,
+    pub frame: Box<Frame>,
+    pub hint: Hint,
+    pub place: Place,
+    pub ramp: Ramp,
+    /// Goes as soon as its place is [`Place::Out`].
+    pub removed: bool,
+    /// In decibels: how loud it has been lately while it spoke.
+    pub score: f32,
+    /// Decibels that its header levels are worth less, because they turned out to be no voice.
+    pub distrust: f32,
+    /// Ticks that it stays decoded after it was last worth it: waking up costs a pre-roll.
+    pub awake: u8,
+    pub decoded: bool,
+    fed: bool,
+    heard_at: u64,
+    vad: Vad,
+    floor: NoiseFloor,
+    gate: Gate,
+    agc: Agc,
+}
+
+/// Over the noise floor by this, a sound may be speech.
+const SPEECH_OVER_FLOOR_DB: f32 = 6.0;
+
+/// What a header level is worth less where the sender itself hears no voice.
+const UNVOICED_DB: f32 = 10.0;
+
+/// What it is worth more where the source is decoded already: waking another up costs a pre-roll.
+const DECODED_DB: f32 = 6.0;
+
+/// Less distrusted than this, a header is believed without its sound.
+const TRUSTED_DB: f32 = 6.0;
+
+/// Shared sound below this is silence.
+const MUSIC_GATE: Dbfs = Dbfs(-60.0);
+
+/// Sound that somebody shares is meant to be heard: it outranks voices.
+const MUSIC_PRIORITY_DB: f32 = 20.0;
+
+impl Source {
+    const LOWEST_SCORE: f32 = -99.0;
+    const MAX_DISTRUST_DB: f32 = 20.0;
+
+    pub fn new(owner: OwnerId, kind: SourceKind) -> Self {
+        Source {
+            owner,
+            kind,
+            frame: Box::new(SILENCE),
+            hint: Hint::Silent,
+            place: Place::Out,
+            ramp: Ramp::default(),
+            removed: false,
+            score: Self::LOWEST_SCORE,
+            distrust: 0.0,
+            awake: 0,
+            decoded: false,
+            fed: false,
+            heard_at: 0,
+            vad: Vad::new(),
+            floor: NoiseFloor::new(),
+            gate: Gate::default(),
+            agc: Agc::new(),
+        }
+    }
+
+    /// Decoded sound of the past: warms the voice detector up.
+    pub fn prime(&mut self, frame: &Frame, tick: u64) {
+        self.continue_at(tick);
+        if self.kind == SourceKind::Voice {
+            self.vad.update(frame);
+        }
+    }
+
+    pub fn feed(&mut self, frame: &Frame, tick: u64) {
+        self.frame.copy_from_slice(frame);
+        self.fed = true;
+        self.continue_at(tick);
+    }
+
+    /// The detector starts anew where its sound does not continue.
+    fn continue_at(&mut self, tick: u64) {
+        if tick > self.heard_at + 1 {
+            self.vad.reset();
+        }
+        self.heard_at = tick;
+    }
+
+    pub fn is_speaking(&self) -> bool {
+        self.kind == SourceKind::Voice && self.gate.is_open()
+    }
+
+    /// The order in which sources with levels are decoded; `None`: not worth it.
+    pub fn decode_key(&self) -> Option<f32> {
+        let Hint::Level(level) = self.hint else {
+            return (self.awake > 0).then_some(Self::LOWEST_SCORE);
+        };
+        if !self.may_be_sound(level.dbfs()) && !self.gate.is_open() {
+            return (self.awake > 0).then_some(Self::LOWEST_SCORE);
+        }
+        let loudness = level.dbfs().0.max(self.score - self.priority());
+        let unvoiced = if level.voice { 0.0 } else { UNVOICED_DB };
+        let decoded = if self.decoded { DECODED_DB } else { 0.0 };
+        Some(loudness + self.priority() + decoded - unvoiced - self.distrust)
+    }
+
+    fn may_be_sound(&self, level: Dbfs) -> bool {
+        match self.kind {
+            SourceKind::Voice => self.floor.above(level) > SPEECH_OVER_FLOOR_DB,
+            SourceKind::Music => level > MUSIC_GATE,
+        }
+    }
+
+    fn priority(&self) -> f32 {
+        match self.kind {
+            SourceKind::Voice => 0.0,
+            SourceKind::Music => MUSIC_PRIORITY_DB,
+        }
+    }
+
+    /// Takes in this tick's frame, or in its absence what the header said.
+    pub fn analyse(&mut self) {
+        match (self.fed, self.hint) {
+            (true, _) => self.analyse_heard(),
+            (false, Hint::Level(level)) => {
+                self.distrust = (self.distrust - 0.1).max(0.0);
+                let level = level.dbfs();
+                let trusted = self.distrust < TRUSTED_DB;
+                let speech = trusted && self.hint_is_voice() && self.may_be_sound(level);
+                self.floor.update(level);
+                self.judge(level, speech);
+            }
+            (false, _) => self.judge(Dbfs::SILENCE, false),
+        }
+    }
+
+    fn hint_is_voice(&self) -> bool {
+        matches!(self.hint, Hint::Level(level) if level.voice)
+    }
+
+    fn analyse_heard(&mut self) {
+        let level = Dbfs::of(&*self.frame);
+        if level == Dbfs::SILENCE {
+            // Covers samples that are not finite: they must not reach a sum.
+            self.frame.fill(0.0);
+        }
+        match self.kind {
+            SourceKind::Voice => {
+                let above = self.floor.above(level) > SPEECH_OVER_FLOOR_DB;
+                let probability = if above || self.gate.is_open() {
+                    self.vad.update(&self.frame)
+                } else {
+                    self.vad.idle(&self.frame);
+                    0.0
+                };
+                self.floor.update(level);
+                let speech = above && probability > Vad::VOICE;
+                if speech {
+                    self.distrust = (self.distrust - 2.0).max(0.0);
+                } else if above {
+                    self.distrust = (self.distrust + 0.4).min(Self::MAX_DISTRUST_DB);
+                }
+                if speech && probability > Vad::CERTAIN {
+                    self.agc.update(level);
+                }
+                self.judge(level, speech);
+            }
+            SourceKind::Music => self.judge(level, level > MUSIC_GATE),
+        }
+    }
+
+    fn judge(&mut self, level: Dbfs, sound: bool) {
+        self.gate.update(sound);
+        let level = level.0 + self.priority();
+        let target = if self.gate.is_open() {
+            level.max(self.score - 1.0)
+        } else {
+            self.score - 1.5
+        };
+        self.score = if target > self.score {
+            self.score + (target - self.score) * 0.5
+        } else {
+            target.max(Self::LOWEST_SCORE)
+        };
+    }
+
+    /// May have a place in the mix.
+    pub fn is_eligible(&self) -> bool {
+        self.fed && !self.removed && self.gate.weight() > 0.0
+    }
+
+    /// The gain at this tick's end, were it in the mix.
+    pub fn wanted_gain(&self) -> f32 {
+        match self.kind {
+            SourceKind::Voice => self.gate.weight() * self.agc.gain(),
+            SourceKind::Music => self.gate.weight(),
+        }
+    }
+
+    /// Moves the gain to `target` over this tick.
+    ///
+    /// Sound that ends without a warning would click: its last frame is played backwards instead, which continues it
+    /// without a jump, while the gain runs out.
+    pub fn set_target(&mut self, target: f32) {
+        if !self.fed && self.ramp.to > 0.0 {
+            self.frame.reverse();
+        }
+        self.ramp = self.ramp.next(target);
+    }
+
+    /// What the tick before left over.
+    pub fn begin_selection(&mut self) {
+        self.place = match self.place {
+            Place::Fading => Place::Lingering,
+            Place::Lingering => Place::Out,
+            place => place,
+        };
+    }
+
+    pub fn hush(&mut self) {
+        self.place = Place::Out;
+        self.ramp = Ramp::default();
+        self.gate = Gate::default();
+        self.awake = 0;
+        self.end_tick();
+    }
+
+    pub fn end_tick(&mut self) {
+        self.fed = false;
+        self.hint = Hint::Silent;
+    }
+}

@@ -1,0 +1,417 @@
+//! The mixed audio of one room: packets of its sources in, packets for its listeners out, every 20 ms.
+//!
+//! Deterministic: the caller tells the time. Nothing is decoded or encoded while nobody listens, or nobody speaks.
+//! Everybody who is not heard shares one encoding per rung; only the few who are get one of their own, without
+//! their own sources. A listener's move between the two goes unnoticed: the other encoder begins with an independent
+//! frame, a new one has heard what the listener heard before, and both run on one timestamp.
+
+mod counters;
+mod source;
+mod stream;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Instant;
+
+use bytes::Bytes;
+pub use talksy_mixer::audio::AudioLevel;
+use talksy_mixer::audio::{
+    FRAME_SAMPLES, Frame, MixFor, Mixer, MixerConfig, OwnerId, SILENCE, SourceKind,
+};
+
+pub use self::counters::{AudioCounters, AudioDrops};
+use self::source::{AudioSource, Voice};
+use self::stream::Streams;
+use super::codec::opus::OpusSettings;
+use super::jitter::Refused;
+use crate::ids::{PeerId, TrackKey};
+
+/// How a room's audio is mixed and encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AudioMixConfig {
+    /// How many are heard at once.
+    pub mixer: MixerConfig,
+    /// The encoder, with the bitrate of [`AudioRung::Normal`].
+    pub opus: OpusSettings,
+    /// Bit/s on [`AudioRung::Low`].
+    pub low_bitrate: u32,
+}
+
+impl Default for AudioMixConfig {
+    fn default() -> Self {
+        AudioMixConfig {
+            mixer: MixerConfig::default(),
+            opus: OpusSettings::default(),
+            low_bitrate: 20_000,
+        }
+    }
+}
+
+/// How well a listener is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum AudioRung {
+    /// 32 kbit/s.
+    #[default]
+    Normal,
+    /// 20 kbit/s.
+    Low,
+}
+
+/// One distinct encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MixId {
+    /// For all on this rung who are not heard.
+    Shared(AudioRung),
+    /// For one who is heard: all but its own sources.
+    Minus(PeerId, AudioRung),
+}
+
+impl MixId {
+    /// Its rung.
+    pub fn rung(self) -> AudioRung {
+        match self {
+            MixId::Shared(rung) | MixId::Minus(_, rung) => rung,
+        }
+    }
+}
+
+/// One Opus packet of a source.
+#[derive(Clone, Debug)]
+pub struct AudioPacket {
+    /// Extended sequence number.
+    pub seq: u64,
+    /// RTP timestamp, 48 kHz.
+    pub timestamp: u32,
+    /// When it arrived.
+    pub arrival: Instant,
+    /// From its header (RFC 6464), if the leg has that extension.
+    pub level: Option<AudioLevel>,
+    /// The Opus packet.
+    pub payload: Bytes,
+}
+
+/// A packet to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedAudio {
+    /// Which encoding.
+    pub mix: MixId,
+    /// Where it lies: see [`AudioTick::payload`].
+    pub payload: Range<usize>,
+    /// 48 kHz, the same clock for all mixes of the room; in silence it runs on while nothing is sent.
+    pub timestamp: u32,
+    /// Holds no sound: it says that the stream lives.
+    pub silent: bool,
+    /// The first sound after silence: wants the RTP marker (RFC 7587, section 4.2; RFC 3551, section 4.1).
+    pub resumes: bool,
+}
+
+/// What one tick produced. Reused from tick to tick.
+#[derive(Clone, Debug, Default)]
+pub struct AudioTick {
+    /// At most one packet per mix; in silence mostly none.
+    pub frames: Vec<EncodedAudio>,
+    /// Who gets which of `frames`. Listeners for whose mix there is none are left out.
+    pub routes: Vec<(PeerId, MixId)>,
+    /// Who began or stopped speaking.
+    pub speaking_changes: Vec<(PeerId, bool)>,
+    timestamp: u32,
+    payloads: Vec<u8>,
+}
+
+impl AudioTick {
+    /// The Opus packet of one of this tick's frames.
+    pub fn payload(&self, frame: &EncodedAudio) -> &[u8] {
+        self.payloads.get(frame.payload.clone()).unwrap_or_default()
+    }
+
+    fn begin(&mut self, timestamp: u32) {
+        self.frames.clear();
+        self.routes.clear();
+        self.speaking_changes.clear();
+        self.payloads.clear();
+        self.timestamp = timestamp;
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Listener {
+    peer: PeerId,
+    rung: AudioRung,
+    hears: Option<MixId>,
+}
+
+/// See the module.
+pub struct AudioMix {
+    mixer: Mixer,
+    sources: BTreeMap<TrackKey, AudioSource>,
+    listeners: Vec<Listener>,
+    streams: Streams,
+    spare_voices: Vec<Voice>,
+    /// Who speaks, as far as that has been told.
+    speaking: Vec<PeerId>,
+    /// Whose sources changed in this respect, or went.
+    speaking_touched: Vec<PeerId>,
+    /// The shared mix of the tick before.
+    past: Box<Frame>,
+    past_is_silent: bool,
+    timestamp: u32,
+    counters: AudioCounters,
+}
+
+impl AudioMix {
+    /// An empty room.
+    pub fn new(config: AudioMixConfig) -> Self {
+        AudioMix {
+            mixer: Mixer::new(config.mixer),
+            sources: BTreeMap::new(),
+            listeners: Vec::new(),
+            streams: Streams::new(config),
+            spare_voices: Vec::new(),
+            speaking: Vec::new(),
+            speaking_touched: Vec::new(),
+            past: Box::new(SILENCE),
+            past_is_silent: true,
+            timestamp: 0,
+            counters: AudioCounters::default(),
+        }
+    }
+
+    /// A track whose packets will come. `music`: shared sound, heard as it is, where a microphone is gated.
+    pub fn add_source(&mut self, track: TrackKey, peer: PeerId, music: bool) {
+        self.remove_source(track);
+        let kind = if music {
+            SourceKind::Music
+        } else {
+            SourceKind::Voice
+        };
+        let id = self.mixer.add_source(OwnerId(peer.0), kind);
+        self.sources.insert(track, AudioSource::new(peer, id));
+    }
+
+    /// The track has ended. What of it is heard just now fades.
+    pub fn remove_source(&mut self, track: TrackKey) {
+        let Some(mut source) = self.sources.remove(&track) else {
+            return;
+        };
+        self.mixer.remove_source(source.id);
+        self.spare_voices.extend(source.sleep());
+        note_lost_in_buffer(&mut source, &mut self.counters);
+        if source.speaking {
+            self.speaking_touched.push(source.peer);
+        }
+    }
+
+    /// Packets of a muted track are dropped, and what waits of it is forgotten.
+    pub fn set_muted(&mut self, track: TrackKey, muted: bool) {
+        if let Some(source) = self.sources.get_mut(&track) {
+            source.muted = muted;
+            if muted {
+                source.clear();
+            }
+        }
+    }
+
+    /// Takes a packet. What cannot be used is counted in [`AudioDrops`].
+    pub fn push(&mut self, track: TrackKey, packet: AudioPacket) {
+        let dropped = &mut self.counters.dropped;
+        let Some(source) = self.sources.get_mut(&track) else {
+            dropped.unknown_source += 1;
+            return;
+        };
+        if source.muted {
+            dropped.muted += 1;
+            return;
+        }
+        if self.listeners.is_empty() {
+            dropped.unheard += 1;
+            return;
+        }
+        let AudioPacket {
+            seq,
+            timestamp,
+            arrival,
+            level,
+            payload,
+        } = packet;
+        match source.jitter.push(seq, timestamp, arrival, payload) {
+            Ok(()) => source.note_packet(level),
+            Err(Refused::Late) => dropped.late += 1,
+            Err(Refused::Duplicate) => dropped.duplicate += 1,
+            Err(Refused::Malformed) => dropped.malformed += 1,
+        }
+    }
+
+    /// One who is to get the mix, without its own sources. Known already: changes its rung.
+    pub fn add_listener(&mut self, peer: PeerId, rung: AudioRung) {
+        if self.listeners.iter().any(|listener| listener.peer == peer) {
+            return self.set_rung(peer, rung);
+        }
+        self.mixer.add_listener(OwnerId(peer.0));
+        self.listeners.push(Listener {
+            peer,
+            rung,
+            hears: None,
+        });
+    }
+
+    /// Takes effect with the next tick.
+    pub fn set_rung(&mut self, peer: PeerId, rung: AudioRung) {
+        if let Some(listener) = self.listeners.iter_mut().find(|l| l.peer == peer) {
+            listener.rung = rung;
+        }
+    }
+
+    /// One listener less. Without any, nothing is decoded, and what waits is forgotten.
+    pub fn remove_listener(&mut self, peer: PeerId) {
+        self.mixer.remove_listener(OwnerId(peer.0));
+        self.listeners.retain(|listener| listener.peer != peer);
+        if self.listeners.is_empty() {
+            self.mixer.hush();
+            self.past_is_silent = true;
+            for source in self.sources.values_mut() {
+                source.clear();
+                self.spare_voices.extend(source.sleep());
+            }
+        }
+    }
+
+    /// One tick of 20 ms: fills `out`. Each distinct (mix, rung) is encoded once. `now` is the time for which the tick
+    /// was planned: who is late makes up for the ticks that it missed, one by one.
+    pub fn tick(&mut self, now: Instant, out: &mut AudioTick) {
+        out.begin(self.timestamp);
+        self.timestamp = self.timestamp.wrapping_add(FRAME_SAMPLES as u32);
+        if !self.listeners.is_empty() {
+            self.counters.ticks += 1;
+            self.gather(now);
+            self.mixer.mix();
+            self.note_speaking(true);
+        } else {
+            self.note_speaking(false);
+        }
+        self.tell_speaking(out);
+        self.encode(out);
+    }
+
+    /// What has been done so far.
+    pub fn counters(&self) -> &AudioCounters {
+        &self.counters
+    }
+
+    /// Decodes whom the mixer wants, and lets time pass for the others.
+    fn gather(&mut self, now: Instant) {
+        for source in self.sources.values_mut() {
+            let hint = source.hint();
+            self.mixer.hint(source.id, hint);
+        }
+        self.mixer.rank();
+        for source in self.sources.values_mut() {
+            let id = source.id;
+            if !self.mixer.is_wanted(id) {
+                self.spare_voices.extend(source.sleep());
+                source.skip(now);
+            } else if let Some(frame) = decoded(
+                source,
+                now,
+                &mut self.mixer,
+                &mut self.spare_voices,
+                &mut self.counters,
+            ) {
+                self.mixer.feed(id, frame);
+            }
+            note_lost_in_buffer(source, &mut self.counters);
+        }
+    }
+
+    fn note_speaking(&mut self, mixed: bool) {
+        for source in self.sources.values_mut() {
+            let speaking = mixed && self.mixer.is_speaking(source.id);
+            if speaking != source.speaking {
+                source.speaking = speaking;
+                self.speaking_touched.push(source.peer);
+            }
+        }
+    }
+
+    fn tell_speaking(&mut self, out: &mut AudioTick) {
+        while let Some(peer) = self.speaking_touched.pop() {
+            let told = self.speaking.iter().position(|p| *p == peer);
+            let speaks = self
+                .sources
+                .values()
+                .any(|source| source.peer == peer && source.speaking);
+            match (told, speaks) {
+                (None, true) => self.speaking.push(peer),
+                (Some(at), false) => drop(self.speaking.swap_remove(at)),
+                _ => continue,
+            }
+            out.speaking_changes.push((peer, speaks));
+        }
+    }
+
+    fn encode(&mut self, out: &mut AudioTick) {
+        self.streams.begin_tick();
+        let past = (!self.past_is_silent).then_some(&*self.past);
+        for listener in &mut self.listeners {
+            let (mix, past) = match (self.mixer.mix_of(OwnerId(listener.peer.0)), listener.hears) {
+                (MixFor::Shared, _) => (MixId::Shared(listener.rung), past),
+                (MixFor::Minus(_), Some(MixId::Minus(..))) => {
+                    (MixId::Minus(listener.peer, listener.rung), None)
+                }
+                (MixFor::Minus(_), _) => (MixId::Minus(listener.peer, listener.rung), past),
+            };
+            let joined = listener.hears != Some(mix);
+            listener.hears = Some(mix);
+            self.streams
+                .want(mix, joined, past, &mut out.payloads, &mut self.counters);
+        }
+        self.streams.close_unwanted();
+        self.streams.each(|stream| {
+            let whose = match stream.mix {
+                MixId::Shared(_) => MixFor::Shared,
+                MixId::Minus(peer, _) => MixFor::Minus(OwnerId(peer.0)),
+            };
+            if let Some(mix) = self.mixer.mixes().find(|mix| mix.whose() == whose) {
+                stream.encode(mix.samples(), mix.is_silent(), out, &mut self.counters);
+            }
+        });
+        for listener in &self.listeners {
+            if let Some(mix) = listener.hears
+                && out.frames.iter().any(|frame| frame.mix == mix)
+            {
+                out.routes.push((listener.peer, mix));
+            }
+        }
+        if let Some(shared) = self.mixer.mixes().next() {
+            self.past_is_silent = shared.is_silent();
+            self.past.copy_from_slice(shared.samples());
+        }
+    }
+}
+
+/// The frame of a source that the mixer wants; wakes it up where it sleeps.
+fn decoded<'a>(
+    source: &'a mut AudioSource,
+    now: Instant,
+    mixer: &mut Mixer,
+    spare: &mut Vec<Voice>,
+    counters: &mut AudioCounters,
+) -> Option<&'a Frame> {
+    if !source.is_awake() {
+        let voice = match spare.pop() {
+            Some(voice) => voice,
+            None => Voice::new().ok()?,
+        };
+        let id = source.id;
+        source.wake(voice, counters, |frame| mixer.prime(id, frame));
+    }
+    source.next_frame(now, counters)
+}
+
+fn note_lost_in_buffer(source: &mut AudioSource, counters: &mut AudioCounters) {
+    let (overflow, stale) = source.jitter.take_dropped();
+    counters.dropped.overflow += overflow;
+    counters.dropped.stale += stale;
+}
+
+#[cfg(test)]
+mod tests;

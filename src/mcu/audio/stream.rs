@@ -1,0 +1,203 @@
+//! The encoded streams of a mix: one per distinct (mix, rung) that somebody hears.
+
+use talksy_mixer::audio::Frame;
+
+use super::counters::AudioCounters;
+use super::{AudioMixConfig, AudioRung, AudioTick, EncodedAudio, MixId};
+use crate::mcu::codec::opus::{OpusEncoder, OpusError};
+
+/// Silent frames that are still encoded, so that receivers' decoders settle: 100 ms.
+const TAIL: u32 = 5;
+
+/// In silence a frame goes out every 400 ms, as Opus encoders with DTX do: receivers then know that the stream lives
+/// and take the gaps for silence (RFC 7587, section 3.1.3).
+const KEEP_ALIVE_EVERY: u32 = 20;
+
+/// Hybrid, full band, 20 ms, mono, one frame (RFC 6716, section 3.1): announces silence before anything was encoded.
+const FIRST_TOC: u8 = 0x78;
+
+/// The configuration and channel bits of a TOC byte; with code 0 and no further byte it is a packet without sound.
+const TOC_WITHOUT_CODE: u8 = 0xfc;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Activity {
+    /// Sound, or silent for so many ticks only.
+    Encoding { silent_for: u32 },
+    /// Silent for so many ticks since its last sign of life.
+    Silent { since_frame: u32 },
+}
+
+pub(super) struct Stream {
+    pub mix: MixId,
+    /// Somebody hears it in this tick.
+    pub wanted: bool,
+    /// Somebody hears it from this tick on.
+    pub joined: bool,
+    encoder: OpusEncoder,
+    activity: Activity,
+    toc: u8,
+}
+
+/// All streams of one mix, and the encoders that wait for use.
+pub(super) struct Streams {
+    config: AudioMixConfig,
+    streams: Vec<Stream>,
+    spare: Vec<OpusEncoder>,
+}
+
+impl Streams {
+    pub fn new(config: AudioMixConfig) -> Self {
+        let most = 2 * (config.mixer.top_k + 1);
+        Streams {
+            config,
+            streams: Vec::with_capacity(most),
+            spare: Vec::with_capacity(most),
+        }
+    }
+
+    pub fn begin_tick(&mut self) {
+        for stream in &mut self.streams {
+            stream.wanted = false;
+            stream.joined = false;
+        }
+    }
+
+    /// Notes that somebody hears `mix`; `joined`: it heard something else, or nothing, until now. A new stream's
+    /// encoder hears `past` first: what its listener heard in the tick before, if that is known.
+    pub fn want(
+        &mut self,
+        mix: MixId,
+        joined: bool,
+        past: Option<&Frame>,
+        scratch: &mut Vec<u8>,
+        counters: &mut AudioCounters,
+    ) {
+        if let Some(stream) = self.streams.iter_mut().find(|stream| stream.mix == mix) {
+            stream.wanted = true;
+            stream.joined |= joined;
+            return;
+        }
+        match self.open(mix, past, scratch, counters) {
+            Ok(stream) => self.streams.push(stream),
+            Err(_) => counters.unencodable += 1,
+        }
+    }
+
+    fn open(
+        &mut self,
+        mix: MixId,
+        past: Option<&Frame>,
+        scratch: &mut Vec<u8>,
+        counters: &mut AudioCounters,
+    ) -> Result<Stream, OpusError> {
+        let mut settings = self.config.opus;
+        settings.bitrate = match mix.rung() {
+            AudioRung::Normal => self.config.opus.bitrate,
+            AudioRung::Low => self.config.low_bitrate,
+        };
+        let mut encoder = match self.spare.pop() {
+            Some(encoder) => encoder,
+            None => OpusEncoder::new(settings)?,
+        };
+        encoder.set_bitrate(settings.bitrate)?;
+        if let Some(past) = past {
+            let begin = scratch.len();
+            encoder.encode(past, false, scratch)?;
+            scratch.truncate(begin);
+            counters.primes += 1;
+        }
+        Ok(Stream {
+            mix,
+            wanted: true,
+            joined: true,
+            encoder,
+            activity: Activity::Silent {
+                since_frame: KEEP_ALIVE_EVERY,
+            },
+            toc: FIRST_TOC,
+        })
+    }
+
+    /// Closes the streams that nobody hears.
+    pub fn close_unwanted(&mut self) {
+        while let Some(at) = self.streams.iter().position(|stream| !stream.wanted) {
+            let mut stream = self.streams.swap_remove(at);
+            if stream.encoder.reset().is_ok() {
+                self.spare.push(stream.encoder);
+            }
+        }
+    }
+
+    /// Encodes this tick's frame of one stream.
+    pub fn each(&mut self, mut frame_of: impl FnMut(&mut Stream)) {
+        self.streams.iter_mut().for_each(&mut frame_of);
+    }
+}
+
+impl Stream {
+    /// Writes what is to be sent of `samples` in this tick, if anything.
+    pub fn encode(
+        &mut self,
+        samples: &Frame,
+        silent: bool,
+        out: &mut AudioTick,
+        counters: &mut AudioCounters,
+    ) {
+        let resumes = matches!(self.activity, Activity::Silent { .. }) && !silent;
+        self.activity = self.activity.next(silent);
+        if let Activity::Silent { since_frame } = &mut self.activity {
+            if *since_frame < KEEP_ALIVE_EVERY && !self.joined {
+                return;
+            }
+            *since_frame = 0;
+            let begin = out.payloads.len();
+            out.payloads.push(self.toc);
+            out.push_frame(self.mix, begin, true, false);
+            counters.dtx_frames += 1;
+            return;
+        }
+        let begin = out.payloads.len();
+        // Whoever joins heard another encoder until now, or silence: its decoder's state does not fit.
+        let independent = self.joined || resumes;
+        match self.encoder.encode(samples, independent, &mut out.payloads) {
+            Ok(_) => {
+                counters.encodes += 1;
+                self.toc = out
+                    .payloads
+                    .get(begin)
+                    .map_or(FIRST_TOC, |toc| toc & TOC_WITHOUT_CODE);
+                out.push_frame(self.mix, begin, false, resumes);
+            }
+            Err(_) => counters.unencodable += 1,
+        }
+    }
+}
+
+impl Activity {
+    fn next(self, silent: bool) -> Self {
+        match self {
+            _ if !silent => Activity::Encoding { silent_for: 0 },
+            Activity::Encoding { silent_for } if silent_for < TAIL => Activity::Encoding {
+                silent_for: silent_for + 1,
+            },
+            Activity::Encoding { .. } => Activity::Silent {
+                since_frame: KEEP_ALIVE_EVERY,
+            },
+            Activity::Silent { since_frame } => Activity::Silent {
+                since_frame: since_frame + 1,
+            },
+        }
+    }
+}
+
+impl AudioTick {
+    fn push_frame(&mut self, mix: MixId, begin: usize, silent: bool, resumes: bool) {
+        self.frames.push(EncodedAudio {
+            mix,
+            payload: begin..self.payloads.len(),
+            timestamp: self.timestamp,
+            silent,
+            resumes,
+        });
+    }
+}

@@ -1,0 +1,318 @@
+//! Opus in and out (RFC 6716, RFC 7587): 48 kHz, mono, floating point.
+
+use opus::{Application, Bitrate, Channels};
+use talksy_mixer::audio::{Frame, SAMPLE_RATE};
+
+/// The longest packet: 120 ms (RFC 6716, section 3.2.5, rule R5).
+pub const MAX_SAMPLES: usize = 5760;
+
+/// The largest payload that is looked at; a packet of one frame has at most 1276 bytes, and the path to us about
+/// this many.
+pub const MAX_PAYLOAD: usize = 1500;
+
+/// Payloads of up to this many bytes hold no sound: the sender has nothing to say (RFC 6716, section 2.1.9).
+pub const DTX_PAYLOAD: usize = 2;
+
+/// What can go wrong with a codec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpusError {
+    /// Not an Opus packet, or one of more than 120 ms or [`MAX_PAYLOAD`] bytes.
+    #[error("not an Opus packet that RFC 6716 allows")]
+    Malformed,
+    /// libopus refused what it should take.
+    #[error("libopus refused: {0:?}")]
+    Codec(opus::ErrorCode),
+}
+
+impl From<opus::Error> for OpusError {
+    fn from(error: opus::Error) -> Self {
+        match error.code() {
+            opus::ErrorCode::InvalidPacket => OpusError::Malformed,
+            code => OpusError::Codec(code),
+        }
+    }
+}
+
+/// Duration of a packet in samples at 48 kHz, at most [`MAX_SAMPLES`], by its first bytes (RFC 6716, section 3.1).
+pub fn packet_samples(payload: &[u8]) -> Result<usize, OpusError> {
+    if payload.is_empty() || payload.len() > MAX_PAYLOAD {
+        return Err(OpusError::Malformed);
+    }
+    match opus::packet::get_nb_samples(payload, SAMPLE_RATE) {
+        Ok(samples @ 1..=MAX_SAMPLES) => Ok(samples),
+        _ => Err(OpusError::Malformed),
+    }
+}
+
+/// One source's decoder. Stereo comes out as mono: RFC 6716 lets a mono decoder take any stream.
+pub struct OpusDecoder {
+    decoder: opus::Decoder,
+    pcm: Box<[f32; MAX_SAMPLES]>,
+}
+
+impl OpusDecoder {
+    /// Louder samples are cut: libopus may overshoot full scale, by nothing like this.
+    const LOUDEST: f32 = 4.0;
+
+    /// A decoder that has heard nothing.
+    pub fn new() -> Result<Self, OpusError> {
+        Ok(OpusDecoder {
+            decoder: opus::Decoder::new(SAMPLE_RATE, Channels::Mono)?,
+            pcm: Box::new([0.0; MAX_SAMPLES]),
+        })
+    }
+
+    /// The sound of a packet: finite samples, [`packet_samples`] of them.
+    pub fn decode(&mut self, payload: &[u8]) -> Result<&[f32], OpusError> {
+        packet_samples(payload)?;
+        let samples = self
+            .decoder
+            .decode_float(payload, &mut self.pcm[..], false)?;
+        Ok(self.cleaned(samples))
+    }
+
+    /// Up to `samples` of sound in place of a lost packet, made up from what came before.
+    pub fn conceal(&mut self, samples: usize) -> Result<&[f32], OpusError> {
+        let samples = whole_steps(samples);
+        let made = self
+            .decoder
+            .decode_float(&[], &mut self.pcm[..samples], false)?;
+        Ok(self.cleaned(made))
+    }
+
+    /// The sound of a lost packet of `samples`, from the copy that its successor may carry (in-band FEC, RFC 6716,
+    /// section 2.1.7); made up where it carries none.
+    pub fn recover(&mut self, successor: &[u8], samples: usize) -> Result<&[f32], OpusError> {
+        packet_samples(successor)?;
+        let samples = whole_steps(samples);
+        let made = self
+            .decoder
+            .decode_float(successor, &mut self.pcm[..samples], true)?;
+        Ok(self.cleaned(made))
+    }
+
+    /// Forgets all it heard.
+    pub fn reset(&mut self) -> Result<(), OpusError> {
+        Ok(self.decoder.reset_state()?)
+    }
+
+    fn cleaned(&mut self, samples: usize) -> &[f32] {
+        let pcm = &mut self.pcm[..samples.min(MAX_SAMPLES)];
+        for x in pcm.iter_mut() {
+            *x = if x.is_finite() {
+                x.clamp(-Self::LOUDEST, Self::LOUDEST)
+            } else {
+                0.0
+            };
+        }
+        pcm
+    }
+}
+
+/// libopus conceals whole steps of 2.5 ms.
+fn whole_steps(samples: usize) -> usize {
+    const STEP: usize = 120;
+    (samples.clamp(STEP, MAX_SAMPLES) / STEP) * STEP
+}
+
+/// How to encode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpusSettings {
+    /// Bit/s.
+    pub bitrate: u32,
+    /// 0 to 10.
+    pub complexity: u8,
+    /// In-band FEC: each packet may carry a coarse copy of the one before.
+    pub fec: bool,
+    /// The loss that FEC is made for, in percent.
+    pub expected_loss: u8,
+    /// Let the encoder leave frames out while it hears no speech. The mix has a gate of its own, and knows better.
+    pub dtx: bool,
+}
+
+impl Default for OpusSettings {
+    fn default() -> Self {
+        OpusSettings {
+            bitrate: 32_000,
+            complexity: 5,
+            fec: true,
+            expected_loss: 5,
+            dtx: false,
+        }
+    }
+}
+
+/// The encoder of one mix at one bitrate.
+pub struct OpusEncoder {
+    encoder: opus::Encoder,
+    bitrate: u32,
+    independent: bool,
+}
+
+impl OpusEncoder {
+    /// An encoder that has heard nothing.
+    pub fn new(settings: OpusSettings) -> Result<Self, OpusError> {
+        let mut encoder = opus::Encoder::new(SAMPLE_RATE, Channels::Mono, Application::Voip)?;
+        encoder.set_complexity(settings.complexity.min(10).into())?;
+        encoder.set_inband_fec(settings.fec)?;
+        encoder.set_packet_loss_perc(settings.expected_loss.min(100).into())?;
+        encoder.set_dtx(settings.dtx)?;
+        let mut encoder = OpusEncoder {
+            encoder,
+            bitrate: 0,
+            independent: false,
+        };
+        encoder.set_bitrate(settings.bitrate)?;
+        Ok(encoder)
+    }
+
+    /// Changes the bitrate, in bit/s, from the next frame on.
+    pub fn set_bitrate(&mut self, bitrate: u32) -> Result<(), OpusError> {
+        if bitrate != self.bitrate {
+            let bits = bitrate.clamp(6_000, 510_000) as i32;
+            self.encoder.set_bitrate(Bitrate::Bits(bits))?;
+            self.bitrate = bitrate;
+        }
+        Ok(())
+    }
+
+    /// Encodes a frame and appends the packet to `out`; returns its bytes. An `independent` frame can be decoded
+    /// well without its predecessors, at the cost of some quality.
+    pub fn encode(
+        &mut self,
+        frame: &Frame,
+        independent: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, OpusError> {
+        if independent != self.independent {
+            self.encoder.set_prediction_disabled(independent)?;
+            self.independent = independent;
+        }
+        let begin = out.len();
+        out.resize(begin + MAX_PAYLOAD, 0);
+        let encoded = self.encoder.encode_float(frame, &mut out[begin..]);
+        out.truncate(begin + encoded.as_ref().map_or(0, |bytes| *bytes));
+        Ok(encoded?)
+    }
+
+    /// Forgets all it heard.
+    pub fn reset(&mut self) -> Result<(), OpusError> {
+        Ok(self.encoder.reset_state()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use talksy_mixer::audio::SILENCE;
+    use talksy_mixer::audio::level::Dbfs;
+    use talksy_mixer::audio::voice::{Seeded, SyntheticVoice};
+
+    fn packets(count: usize, settings: OpusSettings) -> Vec<Vec<u8>> {
+        let mut voice = SyntheticVoice::new(1, 120.0, -20.0);
+        let mut encoder = OpusEncoder::new(settings).unwrap();
+        let mut frame = SILENCE;
+        let encode = |_| {
+            let mut packet = Vec::new();
+            voice.next_frame(&mut frame);
+            encoder.encode(&frame, false, &mut packet).unwrap();
+            packet
+        };
+        (0..count).map(encode).collect()
+    }
+
+    #[test]
+    fn what_is_encoded_comes_back_at_its_level_and_near_its_bitrate() {
+        for bitrate in [20_000, 32_000] {
+            let packets = packets(
+                250,
+                OpusSettings {
+                    bitrate,
+                    ..Default::default()
+                },
+            );
+            let bits: usize = packets.iter().map(|p| p.len() * 8).sum();
+            assert!(
+                (bits as f32 / 5.0 / bitrate as f32 - 1.0).abs() < 0.25,
+                "{bits}"
+            );
+            let mut decoder = OpusDecoder::new().unwrap();
+            let mut sound = Vec::new();
+            for packet in &packets {
+                assert_eq!(packet_samples(packet), Ok(960));
+                sound.extend_from_slice(decoder.decode(packet).unwrap());
+            }
+            assert!((Dbfs::of(&sound).0 - -22.0).abs() < 4.0);
+        }
+    }
+
+    #[test]
+    fn a_lost_packet_is_recovered_better_from_its_successor_than_made_up() {
+        let settings = OpusSettings {
+            expected_loss: 20,
+            ..Default::default()
+        };
+        let packets = packets(300, settings);
+        let mut reference = OpusDecoder::new().unwrap();
+        let whole: Vec<Vec<f32>> = packets
+            .iter()
+            .map(|p| reference.decode(p).unwrap().to_vec())
+            .collect();
+        let error_with = |fec: bool| -> f32 {
+            let mut decoder = OpusDecoder::new().unwrap();
+            let mut error = 0.0;
+            for (n, packet) in packets.iter().enumerate() {
+                let lost = n % 7 == 6 && n + 1 < packets.len();
+                let sound = match (lost, fec) {
+                    (false, _) => decoder.decode(packet),
+                    (true, true) => decoder.recover(&packets[n + 1], 960),
+                    (true, false) => decoder.conceal(960),
+                };
+                let difference = sound
+                    .unwrap()
+                    .iter()
+                    .zip(&whole[n])
+                    .map(|(a, b)| (a - b).powi(2));
+                error += if lost { difference.sum() } else { 0.0 };
+            }
+            error
+        };
+        let (recovered, made_up) = (error_with(true), error_with(false));
+        assert!(recovered < made_up * 0.6, "{recovered} against {made_up}");
+    }
+
+    #[test]
+    fn garbage_is_refused_or_decoded_but_never_more_than_120_ms_or_not_finite() {
+        let mut decoder = OpusDecoder::new().unwrap();
+        let mut random = Seeded::new(7);
+        for n in 0..2000 {
+            let len = (random.unit() * 80.0) as usize;
+            let payload: Vec<u8> = (0..len).map(|_| (random.unit() * 256.0) as u8).collect();
+            if let Ok(sound) = decoder.decode(&payload) {
+                assert!(sound.len() <= MAX_SAMPLES);
+                assert!(sound.iter().all(|x| x.abs() <= 4.0), "packet {n}");
+            }
+        }
+        // 3 × 60 ms, 49 frames, no bytes, too many bytes.
+        assert_eq!(packet_samples(&[0b0001_1011, 3]), Err(OpusError::Malformed));
+        assert_eq!(
+            packet_samples(&[0b1110_0011, 49]),
+            Err(OpusError::Malformed)
+        );
+        assert_eq!(packet_samples(&[]), Err(OpusError::Malformed));
+        assert_eq!(
+            packet_samples(&[0; MAX_PAYLOAD + 1]),
+            Err(OpusError::Malformed)
+        );
+        assert!(decoder.decode(&[]).is_err());
+    }
+
+    #[test]
+    fn concealing_fills_any_length_that_is_asked_for() {
+        let mut decoder = OpusDecoder::new().unwrap();
+        for samples in [0, 1, 120, 480, 960, 1000, 5760, 100_000] {
+            let made = decoder.conceal(samples).unwrap().len();
+            assert_eq!(made, whole_steps(samples));
+        }
+    }
+}
