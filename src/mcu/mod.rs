@@ -1,1 +1,3 @@
 //! The mixed delivery of a room: decode, mix, compose, encode once per rung.
+
+pub mod codec;

@@ -60,6 +60,16 @@ impl<'a> Plane<'a> {
         self.height
     }
 
+    /// Bytes from one row to the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// All rows, from the first byte of the first one; at least as long as the measures need.
+    pub fn data(&self) -> &'a [u8] {
+        self.data
+    }
+
     /// Row `y`, `width` bytes. Panics beyond the height.
     #[inline(always)]
     pub fn row(&self, y: usize) -> &'a [u8] {
