@@ -29,6 +29,8 @@ pub struct TileSpec {
     pub colour: u64,
     /// Surrounded by a border.
     pub speaking: bool,
+    /// Marked as silent, next to the name.
+    pub muted: bool,
     /// A shared screen: never cut.
     pub screen: bool,
 }
@@ -161,7 +163,7 @@ enum Drawn {
 impl Tile {
     fn new(spec: TileSpec, rect: Rect) -> Self {
         Tile {
-            label: Label::new(&spec.name, rect.size()),
+            label: Label::new(&spec.name, spec.muted, rect.size()),
             spec,
             rect,
             alone: false,
@@ -176,14 +178,15 @@ impl Tile {
             return;
         }
         let renamed = self.spec.name != spec.name;
-        if renamed {
-            self.label = Label::new(&spec.name, self.rect.size());
+        let relabelled = renamed || self.spec.muted != spec.muted;
+        if relabelled {
+            self.label = Label::new(&spec.name, spec.muted, self.rect.size());
         }
         let recoloured = self.spec.colour != spec.colour;
         if renamed || recoloured {
             self.card = None;
         }
-        if renamed || recoloured || self.spec.screen != spec.screen {
+        if relabelled || recoloured || self.spec.screen != spec.screen {
             self.drawn = Drawn::Nothing;
         }
         self.spec.clone_from(spec);
@@ -308,6 +311,7 @@ mod tests {
             name: name.into(),
             colour: id,
             speaking: false,
+            muted: false,
             screen: false,
         }
     }

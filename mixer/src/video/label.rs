@@ -42,19 +42,29 @@ struct Overlay {
 }
 
 impl Label {
-    /// `None` for a name without visible characters, and for a tile that is too small to read on.
-    pub fn new(name: &str, tile: Size) -> Option<Label> {
+    /// With a crossed-out microphone in front of the name of who is `muted`. `None` when there is nothing to
+    /// write, and for a tile that is too small to read on.
+    pub fn new(name: &str, muted: bool, tile: Size) -> Option<Label> {
         if tile.height < LOWEST_TILE {
             return None;
         }
         let height = (tile.height / 9).clamp(14, 34) & !1;
         let padding = height / 3;
-        let room = tile.width.checked_sub(2 * padding + margin(tile))?;
-        let line = Line::new(name, height as f32 * 0.72, room as f32)?;
-        let width = ((line.width.ceil() as usize + 2 * padding) & !1).min(tile.width & !1);
+        let sign = if muted { height } else { 0 };
+        let room = tile.width.checked_sub(2 * padding + sign + margin(tile))?;
+        let line = Line::new(name, height as f32 * 0.72, room as f32);
+        if line.is_none() && !muted {
+            return None;
+        }
+        let text_width = line.as_ref().map_or(0.0, |line| line.width);
+        let width = (text_width.ceil() as usize + sign + 2 * padding) & !1;
         let mut ink = GrayImage::new(width as u32, height as u32);
-        let left = (width as f32 - line.width) / 2.0;
-        line.draw(&mut ink, left, height as f32 / 2.0);
+        if muted {
+            draw_muted_sign(&mut ink, padding as f32, height as f32);
+        }
+        if let Some(line) = line {
+            line.draw(&mut ink, (padding + sign) as f32, height as f32 / 2.0);
+        }
         Some(Label {
             luma: overlay(&ink, 1, WHITE),
             chroma: overlay(&ink, 2, NEUTRAL),
@@ -83,6 +93,30 @@ impl Label {
                 simd::overlay(row, &overlay.keep[ink.clone()], &overlay.add[ink]);
             }
         }
+    }
+}
+
+/// A microphone with a stroke through it, in a square of side `height` that begins at `left`.
+fn draw_muted_sign(ink: &mut GrayImage, left: f32, height: f32) {
+    for (x, y, pixel) in ink.enumerate_pixels_mut() {
+        // From the square's middle, in halves of the label's height, y downwards.
+        let px = (x as f32 + 0.5 - left) / height * 2.0 - 0.9;
+        let py = (y as f32 + 0.5) / height * 2.0 - 1.0;
+        let segment = |from: f32, to: f32| px.hypot(py - py.clamp(from, to));
+        let capsule = segment(-0.4, -0.05) - 0.2;
+        let bow = if py > -0.05 {
+            (px.hypot(py + 0.05) - 0.38).abs() - 0.06
+        } else {
+            1.0
+        };
+        let stand = segment(0.33, 0.55) - 0.07;
+        let along = ((px + py) / 2.0).clamp(-0.55, 0.55);
+        let stroke = (px - along).hypot(py - along);
+        let microphone = capsule.min(bow).min(stand);
+        // The stroke stands out by a gap around it.
+        let distance = microphone.max(0.2 - stroke).min(stroke - 0.08);
+        let coverage = (0.5 - distance * height / 2.0).clamp(0.0, 1.0);
+        pixel.0[0] = (coverage * 255.0).round() as u8;
     }
 }
 
@@ -273,7 +307,7 @@ mod tests {
     };
 
     fn labelled(name: &str, tile: Size) -> Option<I420> {
-        let label = Label::new(name, tile)?;
+        let label = Label::new(name, name.len() % 2 == 0, tile)?;
         let mut picture = I420::new(tile.width, tile.height);
         picture.fill(Yuv {
             y: 120,
@@ -305,6 +339,13 @@ mod tests {
     }
 
     #[test]
+    fn who_is_muted_is_marked() {
+        let label = |muted| Label::new("Ada", muted, TILE).unwrap();
+        assert!(label(true).luma.width > label(false).luma.width);
+        assert!(Label::new("", true, TILE).is_some(), "also without a name");
+    }
+
+    #[test]
     fn different_names_look_different() {
         assert_ne!(labelled("Ada", TILE), labelled("Bob", TILE));
     }
@@ -313,7 +354,7 @@ mod tests {
     fn a_long_name_is_cut_to_its_tile() {
         let name = "a name that is much too long for any tile ".repeat(20);
         for width in [64, 90, 128, 320] {
-            let label = Label::new(&name, Size { width, height: 72 }).unwrap();
+            let label = Label::new(&name, true, Size { width, height: 72 }).unwrap();
             assert!(label.luma.width <= width);
         }
     }
@@ -336,7 +377,7 @@ mod tests {
                 draw_card(&mut I420::new(width, height), name, 7);
             }
         }
-        assert!(Label::new(" ", TILE).is_none());
+        assert!(Label::new(" ", false, TILE).is_none());
     }
 
     #[test]
@@ -344,6 +385,7 @@ mod tests {
         assert!(
             Label::new(
                 "Ada",
+                false,
                 Size {
                     width: 64,
                     height: 36
