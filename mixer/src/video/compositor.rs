@@ -11,6 +11,12 @@ pub const BACKGROUND: Yuv = Yuv {
     u: 130,
     v: 127,
 };
+/// Beside a picture that does not fill its tile: a little lighter.
+pub const BARS: Yuv = Yuv {
+    y: 46,
+    u: 130,
+    v: 127,
+};
 /// Around those who speak: green.
 pub const SPEAKING: Yuv = Yuv {
     y: 150,
@@ -251,7 +257,7 @@ impl Tile {
             .get_or_insert_with(|| TileScaler::new(picture, tile, fit));
         // Bars stay as they are from one frame to the next, but for the label and the border on them.
         if scaler.leaves_bars() {
-            fill(tile_of(canvas, self.rect), BACKGROUND);
+            fill(tile_of(canvas, self.rect), BARS);
         }
         scaler.draw(view, tile_of(canvas, self.rect));
     }
@@ -426,10 +432,7 @@ mod tests {
             });
         }
         let row = compositor.canvas().view().y.row(180).to_vec();
-        assert_eq!(
-            (row[20], row[320], row[620]),
-            (BACKGROUND.y, 90, BACKGROUND.y)
-        );
+        assert_eq!((row[20], row[320], row[620]), (BARS.y, 90, BARS.y));
     }
 
     #[test]

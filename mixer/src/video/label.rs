@@ -180,12 +180,19 @@ pub fn draw_card(card: &mut I420, name: &str, seed: u64) {
     });
 }
 
-/// The first letters of the first two words, as capitals.
+/// The first letters of the first two words that have a letter in the font, as capitals.
 fn initials(name: &str) -> String {
-    let letters = name
-        .split_whitespace()
-        .filter_map(|word| word.chars().find(|c| c.is_alphanumeric()));
+    let drawable = |c: &char| c.is_alphanumeric() && FONT.glyph_id(*c).0 != 0;
+    let words = name.split_whitespace();
+    let letters = words.filter_map(|word| word.chars().find(drawable));
     letters.take(2).flat_map(char::to_uppercase).collect()
+}
+
+/// Controls, and what steers shaping and direction: not to be drawn, and not to be misused to hide a name.
+fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || matches!(c, '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 fn colours(seed: u64) -> (Yuv, Yuv) {
@@ -237,7 +244,7 @@ impl Line {
         let text: Vec<char> = text
             .trim()
             .chars()
-            .filter(|c| !c.is_control())
+            .filter(|c| !is_invisible(*c))
             .take(LONGEST_NAME)
             .collect();
         let line = Line::of(&text, pixels);
@@ -378,6 +385,7 @@ mod tests {
             }
         }
         assert!(Label::new(" ", false, TILE).is_none());
+        assert!(Label::new("\u{200d}\u{202e}", false, TILE).is_none());
     }
 
     #[test]
@@ -410,5 +418,6 @@ mod tests {
         };
         assert!(bright(&card("Ada Lovelace", 1)) && !bright(&card("", 1)));
         assert_eq!(initials("  ada byron lovelace"), "AB");
+        assert_eq!(initials("日本 émile"), "É", "no empty boxes");
     }
 }
