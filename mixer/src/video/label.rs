@@ -314,7 +314,7 @@ mod tests {
     };
 
     fn labelled(name: &str, tile: Size) -> Option<I420> {
-        let label = Label::new(name, name.len() % 2 == 0, tile)?;
+        let label = Label::new(name, name.len().is_multiple_of(2), tile)?;
         let mut picture = I420::new(tile.width, tile.height);
         picture.fill(Yuv {
             y: 120,

@@ -112,7 +112,13 @@ fn a_large_shrink_takes_the_mean_of_what_it_covers_and_skips_nothing() {
     // A checkerboard of single pixels is grey from afar; picking single pixels would give black or white.
     let from = size(640, 360);
     let source: Vec<u8> = (0..640 * 360)
-        .map(|i| if (i % 640 + i / 640) % 2 == 0 { 0 } else { 255 })
+        .map(|i: usize| {
+            if (i % 640 + i / 640).is_multiple_of(2) {
+                0
+            } else {
+                255
+            }
+        })
         .collect();
     for to in [size(160, 90), size(128, 72), size(106, 60), size(64, 36)] {
         assert!(
