@@ -41,26 +41,26 @@ fn main() {
     composing(&mut criterion);
     criterion.final_summary();
 
-    let mut passes: Vec<Costs> = (0..PASSES).map(|_| pass(&streams)).collect();
+    let passes: Vec<Costs> = (0..PASSES).map(|_| pass(&streams)).collect();
     println!(
         "assembly with AVX2: {}; {:.0} kbit/s out",
         has_avx2_assembly(),
         passes[0].bytes as f64 * 8.0 * 30.0 / FRAMES as f64 / 1000.0
     );
-    let median = |passes: &mut Vec<Costs>, part: fn(&Costs) -> f64| {
-        passes.sort_by(|a, b| part(a).total_cmp(&part(b)));
-        part(&passes[PASSES / 2])
-    };
-    let parts: [(&str, fn(&Costs) -> f64); 4] = [
-        ("", |costs| costs.decode + costs.scale + costs.encode),
-        ("_decode", |costs| costs.decode),
-        ("_scale", |costs| costs.scale),
-        ("_encode", |costs| costs.encode),
-    ];
-    for (name, part) in parts {
-        let value = median(&mut passes, part);
-        println!("figure composite_9x360p_720p30{name}_ms {value:.3} ms");
-    }
+    figure("", &passes, |costs| {
+        costs.decode + costs.scale + costs.encode
+    });
+    figure("_decode", &passes, |costs| costs.decode);
+    figure("_scale", &passes, |costs| costs.scale);
+    figure("_encode", &passes, |costs| costs.encode);
+}
+
+/// Prints the median of one part.
+fn figure(name: &str, passes: &[Costs], part: impl Fn(&Costs) -> f64) {
+    let mut values: Vec<f64> = passes.iter().map(part).collect();
+    values.sort_by(f64::total_cmp);
+    let value = values[values.len() / 2];
+    println!("figure composite_9x360p_720p30{name}_ms {value:.3} ms");
 }
 
 /// CPU milliseconds per output frame.
