@@ -175,7 +175,8 @@ pub fn draw_card(card: &mut I420, name: &str, seed: u64) {
     let mut ink = GrayImage::new(width as u32, height as u32);
     line.draw(&mut ink, centre.0 - line.width / 2.0, centre.1);
     let white = Yuv::from_rgb(255, 255, 255);
-    paint(card, white, |x, y| {
+    let half = line.width.max(diameter) / 2.0;
+    paint(card, white, centre, half, |x, y| {
         f32::from(ink.get_pixel(x, y).0[0]) / 255.0
     });
 }
@@ -213,19 +214,34 @@ fn colour(hue: f32, saturation: f32, lightness: f32) -> Yuv {
 }
 
 fn draw_disc(card: &mut I420, centre: (f32, f32), radius: f32, colour: Yuv) {
-    paint(card, colour, |x, y| {
+    paint(card, colour, centre, radius, |x, y| {
         let (dx, dy) = (x as f32 + 0.5 - centre.0, y as f32 + 0.5 - centre.1);
         (radius - dx.hypot(dy) + 0.5).clamp(0.0, 1.0)
     });
 }
 
-/// Blends `colour` in where `coverage` (0 to 1, by luma pixel) says so.
-fn paint(card: &mut I420, colour: Yuv, coverage: impl Fn(u32, u32) -> f32) {
+/// Blends `colour` in where `coverage` (0 to 1, by luma pixel) says so, in a square around `centre` that has
+/// `reach` to each side.
+fn paint(
+    card: &mut I420,
+    colour: Yuv,
+    centre: (f32, f32),
+    reach: f32,
+    coverage: impl Fn(u32, u32) -> f32,
+) {
+    let range = |middle: f32, shrink: f32, limit: usize| {
+        let from = ((middle - reach) / shrink - 1.0).max(0.0) as usize;
+        let to = ((middle + reach) / shrink + 1.0).max(0.0) as usize;
+        from.min(limit)..to.min(limit)
+    };
     let values = [colour.y, colour.u, colour.v];
-    for ((mut plane, value), shrink) in card.planes_mut().into_iter().zip(values).zip([1, 2, 2]) {
-        for y in 0..plane.height() {
-            for (x, to) in plane.row(y).iter_mut().enumerate() {
-                let share = coverage(x as u32 * shrink, y as u32 * shrink);
+    for ((mut plane, value), shrink) in card.planes_mut().into_iter().zip(values).zip([1u8, 2, 2]) {
+        let columns = range(centre.0, f32::from(shrink), plane.width());
+        let scale = u32::from(shrink);
+        for y in range(centre.1, f32::from(shrink), plane.height()) {
+            let row = &mut plane.row(y)[columns.clone()];
+            for (x, to) in columns.clone().zip(row) {
+                let share = coverage(x as u32 * scale, y as u32 * scale);
                 *to = (f32::from(*to) * (1.0 - share) + f32::from(value) * share).round() as u8;
             }
         }

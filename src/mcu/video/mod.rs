@@ -146,7 +146,7 @@ pub struct VideoStats {
     pub keyframes: u64,
     /// Canvases that the encoder refused.
     pub encode_failed: u64,
-    /// Of a track that is not a source.
+    /// Of a track that is not, or no longer, a source.
     pub dropped_unknown: u64,
     /// Nobody listens.
     pub dropped_unheard: u64,
@@ -213,21 +213,21 @@ impl VideoMix {
 
     /// A track of `peer` that may be pushed from now on. A track that is known already begins anew.
     pub fn add_source(&mut self, track: TrackKey, peer: PeerId, screen: bool) {
-        self.sources.retain(|(known, _)| *known != track);
+        self.drop_source(track);
         self.sources.push((track, Source::new(peer, screen)));
         self.place_tiles();
     }
 
     /// The track has ended.
     pub fn remove_source(&mut self, track: TrackKey) {
-        self.sources.retain(|(known, _)| *known != track);
+        self.drop_source(track);
         self.place_tiles();
     }
 
     /// The camera is off (or on again): its tile shows the card.
     pub fn set_muted(&mut self, track: TrackKey, muted: bool) {
-        if let Some(source) = self.source(track) {
-            source.set_muted(muted);
+        if let Some((_, source)) = self.sources.iter_mut().find(|(known, _)| *known == track) {
+            source.set_muted(muted, &mut self.stats);
             self.place_tiles();
         }
     }
@@ -265,6 +265,7 @@ impl VideoMix {
         self.open_and_close_rungs();
         if self.listeners.is_empty() {
             for (_, source) in &mut self.sources {
+                self.stats.dropped_unheard += source.queued();
                 source.sleep();
             }
         }
@@ -336,9 +337,14 @@ impl VideoMix {
         self.stats
     }
 
-    fn source(&mut self, track: TrackKey) -> Option<&mut Source> {
-        let found = self.sources.iter_mut().find(|(known, _)| *known == track);
-        found.map(|(_, source)| source)
+    fn drop_source(&mut self, track: TrackKey) {
+        self.sources.retain(|(known, source)| {
+            let other = *known != track;
+            if !other {
+                self.stats.dropped_unknown += source.queued();
+            }
+            other
+        });
     }
 
     /// Makes the rungs that have listeners, and ends those that have none.

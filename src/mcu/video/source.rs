@@ -62,7 +62,12 @@ impl Source {
         }
     }
 
-    /// Forgets everything that decoding has brought: nobody listens.
+    /// Access units that wait.
+    pub(super) fn queued(&self) -> u64 {
+        self.queue.len() as u64
+    }
+
+    /// Forgets everything that decoding has brought, and what waits for it: nobody listens.
     pub(super) fn sleep(&mut self) {
         *self = Source {
             muted: self.muted,
@@ -76,10 +81,11 @@ impl Source {
     }
 
     /// Muted sources show their card at once; what they send meanwhile is lost, so they go on with a keyframe.
-    pub(super) fn set_muted(&mut self, muted: bool) {
+    pub(super) fn set_muted(&mut self, muted: bool, stats: &mut VideoStats) {
         if self.muted == muted {
             return;
         }
+        stats.dropped_muted += self.queued();
         self.sleep();
         self.muted = muted;
     }
