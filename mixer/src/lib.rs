@@ -3,3 +3,4 @@
 //! No I/O, clock, async, codec or RTP: the caller decodes, tells the time by calling once per tick, and encodes.
 
 pub mod audio;
+pub mod video;

@@ -3,3 +3,4 @@
 pub mod audio;
 pub mod codec;
 pub mod jitter;
+pub mod video;

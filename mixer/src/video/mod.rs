@@ -1,0 +1,18 @@
+//! Pictures in, one picture out.
+//!
+//! [`Compositor`] is the way in: told who is there ([`Compositor::set_tiles`]), it divides its canvas
+//! ([`layout`]), and once per tick draws what is new ([`Compositor::compose`]): each source scaled into its tile
+//! ([`scale`]), a name on it, or a name card where there is no picture ([`label`]).
+//!
+//! All pictures are I420 ([`frame`]), 8 bit, limited range (BT.601), sides even.
+
+pub mod compositor;
+pub mod frame;
+pub mod label;
+pub mod layout;
+pub mod scale;
+mod simd;
+
+pub use compositor::{Compositor, Picture, TileSpec};
+pub use frame::{I420, View};
+pub use layout::{Rect, Size};

@@ -1,0 +1,209 @@
+//! The row kernels of [`scale`](super::scale), each compiled twice: for the baseline CPU and for AVX2.
+//!
+//! The one module of this crate with unsafe code, of two kinds. Calling a function with `#[target_feature]`:
+//! allowed because the CPU was asked first. Loading 16 bytes through a pointer: allowed because it comes from a
+//! slice that was cut to 16 bytes. Every kernel has its plain twin here, and a test that both agree to the bit.
+#![allow(unsafe_code)]
+
+/// Outputs that one [`Group`] makes.
+pub const GROUP: usize = 8;
+/// Source bytes that one [`Group`] may reach.
+pub const REACH: usize = 16;
+/// Weights add up to this.
+pub const ONE: u16 = 64;
+
+/// Eight neighbouring outputs of a horizontal interpolation, prepared for `pshufb` and `pmaddubsw`.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// The first source byte of the sixteen.
+    pub base: usize,
+    /// For each output the offsets of its left and right source byte.
+    pub shuffle: [u8; REACH],
+    /// For each output the weights of the two, adding up to [`ONE`].
+    pub weights: [i8; REACH],
+}
+
+macro_rules! dispatch {
+    ($plain:ident, $avx2:ident, ($($argument:expr),*)) => {{
+        #[cfg(target_arch = "x86_64")]
+        if std::is_x86_feature_detected!("avx2") {
+            // SAFETY: the function needs nothing but AVX2, which this CPU has.
+            return unsafe { $avx2($($argument),*) };
+        }
+        $plain($($argument),*)
+    }};
+}
+
+/// Mean of each 2x2 block of two rows. As many outputs as `out` has; `a` and `b` have at least twice as many.
+pub fn halve(a: &[u8], b: &[u8], out: &mut [u8]) {
+    dispatch!(halve_plain, halve_avx2, (a, b, out))
+}
+
+/// `a` and `b` in the proportion `ONE - weight` to `weight`. All three have one length.
+pub fn blend(a: &[u8], b: &[u8], weight: u16, out: &mut [u8]) {
+    dispatch!(blend_plain, blend_avx2, (a, b, weight, out))
+}
+
+/// Horizontal interpolation: eight outputs per group. `out` has `GROUP` bytes per group; `row` reaches [`REACH`]
+/// bytes beyond each group's base.
+pub fn stretch(row: &[u8], groups: &[Group], out: &mut [u8]) {
+    dispatch!(stretch_plain, stretch_avx2, (row, groups, out))
+}
+
+/// A translucent row over a picture's row: `row * keep / 256 + add`. All three have one length.
+pub fn overlay(row: &mut [u8], keep: &[u8], add: &[u8]) {
+    dispatch!(overlay_plain, overlay_avx2, (row, keep, add))
+}
+
+#[inline(always)]
+fn halve_plain(a: &[u8], b: &[u8], out: &mut [u8]) {
+    let (a, b) = (&a[..out.len() * 2], &b[..out.len() * 2]);
+    let pairs = a.chunks_exact(2).zip(b.chunks_exact(2));
+    for (out, (a, b)) in out.iter_mut().zip(pairs) {
+        let sum = u16::from(a[0]) + u16::from(a[1]) + u16::from(b[0]) + u16::from(b[1]);
+        *out = ((sum + 2) >> 2) as u8;
+    }
+}
+
+#[inline(always)]
+fn blend_plain(a: &[u8], b: &[u8], weight: u16, out: &mut [u8]) {
+    for (out, (a, b)) in out.iter_mut().zip(a.iter().zip(b)) {
+        let sum = u16::from(*a) * (ONE - weight) + u16::from(*b) * weight;
+        *out = ((sum + ONE / 2) / ONE) as u8;
+    }
+}
+
+#[inline(always)]
+fn stretch_plain(row: &[u8], groups: &[Group], out: &mut [u8]) {
+    for (group, out) in groups.iter().zip(out.chunks_exact_mut(GROUP)) {
+        let source = &row[group.base..][..REACH];
+        for (i, out) in out.iter_mut().enumerate() {
+            let tap = |k: usize| {
+                u16::from(source[usize::from(group.shuffle[k])]) * group.weights[k] as u16
+            };
+            *out = ((tap(2 * i) + tap(2 * i + 1) + ONE / 2) / ONE) as u8;
+        }
+    }
+}
+
+#[inline(always)]
+fn overlay_plain(row: &mut [u8], keep: &[u8], add: &[u8]) {
+    for (value, (keep, add)) in row.iter_mut().zip(keep.iter().zip(add)) {
+        let kept = (u16::from(*value) * u16::from(*keep)) >> 8;
+        *value = (kept as u8).saturating_add(*add);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn halve_avx2(a: &[u8], b: &[u8], out: &mut [u8]) {
+    halve_plain(a, b, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn blend_avx2(a: &[u8], b: &[u8], weight: u16, out: &mut [u8]) {
+    blend_plain(a, b, weight, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn overlay_avx2(row: &mut [u8], keep: &[u8], add: &[u8]) {
+    overlay_plain(row, keep, add);
+}
+
+/// Not left to the compiler: it does not find the byte shuffle.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn stretch_avx2(row: &[u8], groups: &[Group], out: &mut [u8]) {
+    use std::arch::x86_64::*;
+    let load = |bytes: &[u8; 16]| {
+        // SAFETY: the reference says that 16 bytes are readable; the instruction asks for no alignment.
+        unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+    };
+    let half = _mm_set1_epi16((ONE / 2) as i16);
+    for (group, out) in groups.iter().zip(out.chunks_exact_mut(GROUP)) {
+        let (source, _) = row[group.base..]
+            .split_first_chunk::<REACH>()
+            .expect("the row reaches beyond each group's base");
+        let pairs = _mm_shuffle_epi8(load(source), load(&group.shuffle));
+        let weights = load(&group.weights.map(|weight| weight as u8));
+        let sums = _mm_add_epi16(_mm_maddubs_epi16(pairs, weights), half);
+        let sums = _mm_srli_epi16::<{ ONE.trailing_zeros() as i32 }>(sums);
+        let bytes = _mm_cvtsi128_si64(_mm_packus_epi16(sums, sums));
+        out.copy_from_slice(&bytes.to_le_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn group() -> impl Strategy<Value = Group> {
+        let taps = prop::array::uniform8((0u8..15, 0i8..=64));
+        (0usize..40, taps).prop_map(|(base, taps)| {
+            let mut group = Group {
+                base,
+                shuffle: [0; REACH],
+                weights: [0; REACH],
+            };
+            for (i, (offset, weight)) in taps.into_iter().enumerate() {
+                group.shuffle[2 * i] = offset;
+                group.shuffle[2 * i + 1] = offset + 1;
+                group.weights[2 * i] = 64 - weight;
+                group.weights[2 * i + 1] = weight;
+            }
+            group
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn halving_agrees_with_its_plain_twin(
+            a in prop::collection::vec(any::<u8>(), 202), b in prop::collection::vec(any::<u8>(), 202),
+            len in 0usize..=101,
+        ) {
+            let (mut fast, mut plain) = (vec![0; len], vec![0; len]);
+            halve(&a, &b, &mut fast);
+            halve_plain(&a, &b, &mut plain);
+            prop_assert_eq!(fast, plain);
+        }
+
+        #[test]
+        fn blending_agrees_with_its_plain_twin(
+            a in prop::collection::vec(any::<u8>(), 77), b in prop::collection::vec(any::<u8>(), 77),
+            weight in 0u16..=ONE,
+        ) {
+            let (mut fast, mut plain) = (vec![0; 77], vec![0; 77]);
+            blend(&a, &b, weight, &mut fast);
+            blend_plain(&a, &b, weight, &mut plain);
+            prop_assert_eq!(&fast, &plain);
+            if weight == 0 { prop_assert_eq!(fast, a) } else if weight == ONE { prop_assert_eq!(fast, b) }
+        }
+
+        #[test]
+        fn stretching_agrees_with_its_plain_twin(
+            row in prop::collection::vec(any::<u8>(), 56), groups in prop::collection::vec(group(), 0..5),
+        ) {
+            let mut fast = vec![0; groups.len() * GROUP];
+            let mut plain = fast.clone();
+            stretch(&row, &groups, &mut fast);
+            stretch_plain(&row, &groups, &mut plain);
+            prop_assert_eq!(fast, plain);
+        }
+
+        #[test]
+        fn overlaying_agrees_with_its_plain_twin(
+            row in prop::collection::vec(any::<u8>(), 61), keep in prop::collection::vec(any::<u8>(), 61),
+            add in prop::collection::vec(any::<u8>(), 61),
+        ) {
+            let (mut fast, mut plain) = (row.clone(), row);
+            overlay(&mut fast, &keep, &add);
+            overlay_plain(&mut plain, &keep, &add);
+            prop_assert_eq!(fast, plain);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! One quality of the mixed picture: a canvas and its encoder, shared by all who receive it.
+
+use std::time::{Duration, Instant};
+
+use talksy_mixer::video::{Compositor, Picture, TileSpec};
+
+use super::{EncodedFrame, VideoStats, VideoTick};
+use crate::mcu::codec::h264::{Encoder, EncoderConfig, H264Error};
+
+/// At most one keyframe per rung in this time, however many ask.
+pub const KEYFRAME_WINDOW: Duration = Duration::from_millis(500);
+/// A canvas that does not change is encoded this often, so that receivers see a live stream.
+pub const STILL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The qualities of the mixed picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum VideoRung {
+    /// 640x360 at 20 frames/s, 400 kbit/s unless configured otherwise.
+    Standard,
+    /// 320x180 at 10 frames/s, 120 kbit/s unless configured otherwise.
+    Low,
+}
+
+impl VideoRung {
+    /// All of them, best first.
+    pub const ALL: [VideoRung; 2] = [VideoRung::Standard, VideoRung::Low];
+
+    pub(super) fn index(self) -> usize {
+        self as usize
+    }
+}
+
+pub(super) struct Rung {
+    id: VideoRung,
+    config: EncoderConfig,
+    compositor: Compositor,
+    encoder: Encoder,
+    /// When the next picture is due; `None`: at once.
+    next: Option<Instant>,
+    keyframe_wanted: bool,
+    last_keyframe: Option<Instant>,
+    last_encoded: Option<Instant>,
+    /// The canvas has changed since it was last encoded.
+    changed: bool,
+}
+
+impl Rung {
+    pub(super) fn new(id: VideoRung, config: EncoderConfig) -> Result<Self, H264Error> {
+        Ok(Rung {
+            id,
+            config,
+            compositor: Compositor::new(config.width as usize, config.height as usize),
+            encoder: Encoder::new(config)?,
+            next: None,
+            keyframe_wanted: true,
+            last_keyframe: None,
+            last_encoded: None,
+            changed: true,
+        })
+    }
+
+    pub(super) fn set_tiles(&mut self, specs: &[TileSpec]) {
+        self.compositor.set_tiles(specs);
+    }
+
+    pub(super) fn request_keyframe(&mut self) {
+        self.keyframe_wanted = true;
+    }
+
+    pub(super) fn due(&self, now: Instant) -> Instant {
+        self.next.unwrap_or(now)
+    }
+
+    /// Composes and, if there is a reason to, encodes. `picture_of` is asked per tile.
+    pub(super) fn run<'a>(
+        &mut self,
+        now: Instant,
+        clock: Duration,
+        picture_of: impl FnMut(usize) -> Picture<'a>,
+        out: &mut VideoTick,
+        stats: &mut VideoStats,
+    ) {
+        self.schedule(now);
+        self.changed |= self.compositor.compose(picture_of);
+        stats.composed += 1;
+        let since = |last: Option<Instant>| last.map(|last| now.saturating_duration_since(last));
+        let keyframe =
+            self.keyframe_wanted && since(self.last_keyframe).is_none_or(|t| t >= KEYFRAME_WINDOW);
+        let still = since(self.last_encoded).is_none_or(|t| t >= STILL_INTERVAL);
+        if keyframe || self.changed || still {
+            self.encode(now, clock, keyframe, out, stats);
+        }
+    }
+
+    /// Keeps the beat, but never makes up for pictures that were missed.
+    fn schedule(&mut self, now: Instant) {
+        let period = Duration::from_secs(1) / self.config.fps.max(1);
+        let next = self.due(now) + period;
+        self.next = Some(if next <= now { now + period } else { next });
+    }
+
+    fn encode(
+        &mut self,
+        now: Instant,
+        clock: Duration,
+        keyframe: bool,
+        out: &mut VideoTick,
+        stats: &mut VideoStats,
+    ) {
+        if keyframe {
+            self.encoder.request_keyframe();
+        }
+        let start = out.data.len();
+        let millis = clock.as_millis() as u64;
+        let picture = self.compositor.canvas().view();
+        let Ok(keyframe) = self.encoder.encode(picture, millis, &mut out.data) else {
+            out.data.truncate(start);
+            stats.encode_failed += 1;
+            return;
+        };
+        self.changed = false;
+        self.last_encoded = Some(now);
+        stats.encoded += 1;
+        if keyframe {
+            self.keyframe_wanted = false;
+            self.last_keyframe = Some(now);
+            stats.keyframes += 1;
+        }
+        out.frames.push(EncodedFrame {
+            rung: self.id,
+            data: start..out.data.len(),
+            keyframe,
+            timestamp: rtp_time(clock),
+        });
+    }
+}
+
+/// The 90 kHz clock of video (RFC 6184, section 5.1); wraps.
+fn rtp_time(clock: Duration) -> u32 {
+    (clock.as_nanos() * 9 / 100_000) as u32
+}

@@ -1,0 +1,93 @@
+//! Random commands.
+
+use super::*;
+use proptest::prelude::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    People(u64),
+    Add(u64, bool),
+    Remove(u64),
+    Mute(u64, bool),
+    Push(u64, bool),
+    Listen(u64, bool),
+    Leave(u64),
+    Keyframe(bool),
+    Tick(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let id = 0u64..4;
+    prop_oneof![
+        1 => (0u64..6).prop_map(Step::People),
+        1 => (id.clone(), any::<bool>()).prop_map(|(id, screen)| Step::Add(id, screen)),
+        1 => id.clone().prop_map(Step::Remove),
+        1 => (id.clone(), any::<bool>()).prop_map(|(id, muted)| Step::Mute(id, muted)),
+        8 => (id.clone(), any::<bool>()).prop_map(|(id, good)| Step::Push(id, good)),
+        2 => (id.clone(), any::<bool>()).prop_map(|(id, low)| Step::Listen(id, low)),
+        1 => id.prop_map(Step::Leave),
+        1 => any::<bool>().prop_map(Step::Keyframe),
+        8 => (0u64..200).prop_map(Step::Tick),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn whatever_happens_every_access_unit_is_accounted_for_and_rungs_begin_with_keyframes(
+        steps in prop::collection::vec(step(), 1..80),
+    ) {
+        let rung = |low: bool| if low { LOW } else { STANDARD };
+        let mut camera = Camera::sized(1, colour(1), 64, 36);
+        let mut mix = VideoMix::new(VideoConfig::default());
+        let (mut now, mut tick) = (Instant::now(), VideoTick::default());
+        let (mut pushed, mut listeners) = (0, BTreeMap::new());
+        let mut begun = [false; 2];
+        for step in steps {
+            match step {
+                Step::People(count) => mix.set_participants((0..count).map(person).collect()),
+                Step::Add(id, screen) => mix.add_source(TrackKey(id), PeerId(id), screen),
+                Step::Remove(id) => mix.remove_source(TrackKey(id)),
+                Step::Mute(id, muted) => mix.set_muted(TrackKey(id), muted),
+                Step::Push(id, good) => {
+                    let mut unit = camera.unit(now);
+                    if !good {
+                        unit.data = unit.data.slice(..unit.data.len() / 2);
+                    }
+                    mix.push(TrackKey(id), unit);
+                    pushed += 1;
+                }
+                Step::Listen(id, low) => {
+                    mix.add_listener(PeerId(id), rung(low));
+                    listeners.insert(id, rung(low));
+                }
+                Step::Leave(id) => {
+                    mix.remove_listener(PeerId(id));
+                    listeners.remove(&id);
+                }
+                Step::Keyframe(low) => mix.request_keyframe(rung(low)),
+                Step::Tick(millis) => {
+                    now += Duration::from_millis(millis);
+                    mix.tick(now, &mut tick);
+                    for frame in &tick.frames {
+                        let begun = &mut begun[frame.rung.index()];
+                        prop_assert!(frame.keyframe || *begun);
+                        prop_assert!(listeners.values().any(|rung| *rung == frame.rung));
+                        *begun = true;
+                    }
+                    prop_assert!(tick.frames.len() <= 2);
+                }
+            }
+            for id in VideoRung::ALL {
+                begun[id.index()] &= listeners.values().any(|rung| *rung == id);
+            }
+        }
+        let stats = mix.stats();
+        let waiting: u64 = mix.sources.iter().map(|(_, source)| source.queued()).sum();
+        let dropped = stats.dropped_unknown + stats.dropped_unheard + stats.dropped_muted
+            + stats.dropped_queue_full + stats.dropped_before_keyframe + stats.dropped_undecodable;
+        prop_assert_eq!(pushed, stats.decoded + dropped + waiting);
+        prop_assert_eq!(stats.encode_failed, 0);
+    }
+}
