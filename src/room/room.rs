@@ -187,10 +187,10 @@ impl Room {
         match request {
             Request::Offer(sdp) => self.offer(peer, sdp),
             Request::Answer(sdp) => {
-                self.to_transport(peer, "answer", Command::Answer { peer, sdp })
+                self.for_transport(peer, "answer", Command::Answer { peer, sdp })
             }
             Request::Candidate(candidate) => {
-                self.to_transport(peer, "candidate", Command::Candidate { peer, candidate })
+                self.for_transport(peer, "candidate", Command::Candidate { peer, candidate })
             }
             Request::TrackTypes(types) => self.type_tracks(peer, types),
             Request::Subscribe(tracks) => self.subscribe(peer, &tracks),

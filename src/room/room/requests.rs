@@ -25,7 +25,7 @@ impl Room {
     }
 
     /// For requests that need a transport: without one they would never be answered.
-    pub(super) fn to_transport(&mut self, peer: PeerId, what: &str, command: Command) {
+    pub(super) fn for_transport(&mut self, peer: PeerId, what: &str, command: Command) {
         if self.link(peer) == Some(Link::Lost) {
             let text = format!("the {what} belongs to no connection: begin anew with an offer");
             self.refuse(peer, text);
