@@ -5,6 +5,8 @@
 //! [`RoomManager`] is the only shared map and the way in for the sockets.
 
 pub mod channel;
+#[cfg(test)]
+pub mod fake_worker;
 pub mod manager;
 mod notice;
 mod request;

@@ -245,7 +245,7 @@ impl<R: Registry> RoomTask<R> {
     }
 }
 
-/// The runtime's clock, which tests may pause.
+/// The runtime's clock.
 fn now() -> Instant {
     time::Instant::now().into_std()
 }
