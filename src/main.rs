@@ -1,5 +1,6 @@
 //! The `talksy-unit` command.
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -37,10 +38,7 @@ async fn main() -> ExitCode {
 async fn run(settings: &Settings) -> anyhow::Result<()> {
     let (workers, media_addresses) = start_all(settings)?;
     let server = Server::start(settings, workers).await?;
-    for url in server.page_urls() {
-        println!("Page: {url}");
-    }
-    println!("{}", media_line(&media_addresses));
+    announce(&server, &media_addresses);
     if settings.turn_enabled {
         tracing::warn!(
             "TURN_ENABLED is set, but this version has no TURN server: a later one brings it"
@@ -49,6 +47,16 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
     wait_for_signal().await?;
     server.shutdown().await;
     Ok(())
+}
+
+/// On stdout, whatever the log level. A closed stdout is no reason to stop.
+fn announce(server: &Server, media_addresses: &[SocketAddr]) {
+    let mut out = io::stdout().lock();
+    for url in server.page_urls() {
+        let _ = writeln!(out, "Page: {url}");
+    }
+    let _ = writeln!(out, "{}", media_line(media_addresses));
+    let _ = out.flush();
 }
 
 async fn wait_for_signal() -> anyhow::Result<()> {
