@@ -9,6 +9,8 @@ use clap::Parser;
 use crate::room::Limits;
 use crate::signalling::session::SessionOptions;
 
+/// The slowest link sends a request's headers in less.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often sockets are pinged.
 const PING: Duration = Duration::from_secs(15);
 /// A socket from which nothing comes for this long is dead: two pings were not answered.
@@ -196,6 +198,8 @@ pub struct Settings {
     pub max_rooms: usize,
     /// Sockets at one time.
     pub max_sockets: usize,
+    /// A connection that has not sent its request's headers by then is closed.
+    pub header_timeout: Duration,
     /// Limits and times of each socket.
     pub session: SessionOptions,
 }
@@ -247,6 +251,7 @@ impl Arguments {
             },
             max_rooms: self.max_rooms,
             max_sockets: self.max_sockets,
+            header_timeout: HEADER_TIMEOUT,
             session: SessionOptions {
                 ping: PING,
                 idle: IDLE,

@@ -1,13 +1,13 @@
 //! The `talksy-unit` command.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
 use talksy_unit::config::{Arguments, Settings};
-use talksy_unit::server::{Server, is_healthy, media_line};
+use talksy_unit::server::{Server, is_healthy};
 use talksy_unit::worker::WorkerHandle;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -27,7 +27,8 @@ async fn main() -> ExitCode {
     }
     tracing_subscriber::fmt()
         .with_env_filter(&settings.log)
-        .with_writer(std::io::stderr)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .init();
     match run(&settings).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -38,7 +39,7 @@ async fn main() -> ExitCode {
 async fn run(settings: &Settings) -> anyhow::Result<()> {
     let (workers, media_addresses) = start_all(settings)?;
     let server = Server::start(settings, workers).await?;
-    announce(&server, &media_addresses);
+    server.announce(&media_addresses);
     if settings.turn_enabled {
         tracing::warn!(
             "TURN_ENABLED is set, but this version has no TURN server: a later one brings it"
@@ -47,16 +48,6 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
     wait_for_signal().await?;
     server.shutdown().await;
     Ok(())
-}
-
-/// On stdout, whatever the log level. A closed stdout is no reason to stop.
-fn announce(server: &Server, media_addresses: &[SocketAddr]) {
-    let mut out = io::stdout().lock();
-    for url in server.page_urls() {
-        let _ = writeln!(out, "Page: {url}");
-    }
-    let _ = writeln!(out, "{}", media_line(media_addresses));
-    let _ = out.flush();
 }
 
 async fn wait_for_signal() -> anyhow::Result<()> {

@@ -1,11 +1,12 @@
 //! The control plane as a whole: binds, serves, and ends within a stated time.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::accept::DefaultAcceptor;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::config::Settings;
+use crate::http::guard::Guard;
 use crate::http::tls::{TlsError, local_addresses, server_config};
 use crate::http::{App, router};
 use crate::room::RoomManager;
@@ -22,8 +24,8 @@ use crate::signalling::counters::Counters;
 use crate::signalling::session::SessionContext;
 use crate::worker::WorkerHandle;
 
-/// A connection that has not sent its request's headers by then is closed.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections beyond the sockets: pages that are being loaded, health checks.
+const SPARE_CONNECTIONS: usize = 1000;
 /// A server that does not answer the health check by then is not well.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 /// At the end, how long sockets may take to say goodbye.
@@ -74,12 +76,13 @@ impl Server {
         let (listener, address) = listen(settings.listen)?;
         let (shutdown, shutdown_seen) = watch::channel(false);
         let sockets = Arc::new(Semaphore::new(settings.max_sockets));
+        let counters = Arc::new(Counters::default());
         let rooms = RoomManager::new(workers, settings.limits, settings.max_rooms);
         let app = App {
             session: SessionContext {
                 rooms: rooms.clone(),
                 options: settings.session,
-                counters: Arc::new(Counters::default()),
+                counters: counters.clone(),
                 shutdown: shutdown_seen,
             },
             sockets: sockets.clone(),
@@ -91,18 +94,23 @@ impl Server {
         let plain = axum_server::from_tcp(listener)
             .map_err(|source| listen_error(address, source))?
             .handle(handle.clone());
+        let patience = settings.header_timeout;
+        let max_connections = settings.max_sockets + SPARE_CONNECTIONS;
         let is_tls = tls.is_some();
         let serving = match tls {
             Some(config) => {
                 let config = RustlsConfig::from_config(config);
-                let acceptor = axum_server::tls_rustls::RustlsAcceptor::new(config);
-                let mut server = plain.acceptor(acceptor);
-                *server.http_builder() = http_builder();
+                let acceptor = RustlsAcceptor::new(config).handshake_timeout(patience);
+                let guard = Guard::new(acceptor, max_connections, patience, counters);
+                let mut server = plain.acceptor(guard);
+                *server.http_builder() = http_builder(patience);
                 tokio::spawn(server.serve(service))
             }
             None => {
-                let mut server = plain;
-                *server.http_builder() = http_builder();
+                let acceptor = DefaultAcceptor::new();
+                let guard = Guard::new(acceptor, max_connections, patience, counters);
+                let mut server = plain.acceptor(guard);
+                *server.http_builder() = http_builder(patience);
                 tokio::spawn(server.serve(service))
             }
         };
@@ -137,6 +145,17 @@ impl Server {
             .map(|ip| format!("{scheme}://{ip}:{port}/"));
         urls.extend(others);
         urls
+    }
+
+    /// Prints where the page is and where media is expected. On stdout, whatever the log level; that it is closed is
+    /// no reason to stop.
+    pub fn announce(&self, media: &[SocketAddr]) {
+        let mut out = io::stdout().lock();
+        for url in self.page_urls() {
+            let _ = writeln!(out, "Page: {url}");
+        }
+        let _ = writeln!(out, "{}", media_line(media));
+        let _ = out.flush();
     }
 
     /// Takes no new clients, says goodbye to those it has, and ends their rooms: within 5 s, whatever they do.
@@ -179,18 +198,18 @@ fn listen_error(address: SocketAddr, source: io::Error) -> StartError {
     }
 }
 
-/// HTTP/1.1 only, chosen without looking at the first bytes, so that the header timeout holds from the first moment.
-fn http_builder() -> Builder<TokioExecutor> {
+/// HTTP/1.1 only: that is where the upgrade to a WebSocket is (RFC 6455, section 4.1).
+fn http_builder(header_timeout: Duration) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT);
+        .header_read_timeout(header_timeout);
     builder
 }
 
 /// The line that says where media is expected, and how to change it.
-pub fn media_line(addresses: &[SocketAddr]) -> String {
+fn media_line(addresses: &[SocketAddr]) -> String {
     let list: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
     format!(
         "Media: UDP {} (set PUBLIC_IP or --public-ip if clients reach this machine at another address)",

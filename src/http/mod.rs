@@ -1,6 +1,7 @@
 //! HTTP: the page, the socket's upgrade, and the small interfaces for operators.
 
 pub mod assets;
+pub mod guard;
 mod rest;
 pub mod tls;
 

@@ -11,7 +11,6 @@ use self::member::{Link, Member, Track, Typing};
 use self::requests::AUTO_REFUSED;
 
 use crate::ids::{PeerId, RoomKey, TrackKey};
-use crate::room::channel::ChannelReport;
 use crate::room::roster::Roster;
 use crate::room::snapshot::RoomSnapshot;
 use crate::room::{AvailableTrack, JoinRequest, Mode, Notice, PeerSummary, Request};
@@ -236,11 +235,8 @@ impl Room {
             Event::TrackPublished { peer, track } => self.track_published(now, peer, track),
             Event::TrackEnded { peer, track } => self.track_ended(peer, track),
             Event::Delivered { peer, track, mid } => self.delivered(peer, track, mid),
-            Event::ChannelText { peer, text } => {
-                if let Ok(report) = ChannelReport::parse(&text) {
-                    self.report(peer, report);
-                }
-            }
+            // The room's task reads it and makes a request of it: a room never sees JSON.
+            Event::ChannelText { .. } => {}
             Event::Speaking { peer, speaking } => self.speaking(now, peer, speaking),
             Event::Layout {
                 peer,

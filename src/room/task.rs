@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time;
 
 use crate::ids::{PeerId, RoomKey};
+use crate::room::channel::ChannelReport;
 use crate::room::snapshot::RoomSnapshot;
 use crate::room::{JoinError, JoinRequest, Limits, Notice, Output, Request, Room};
 use crate::worker::{Command, Event, WorkerHandle};
@@ -193,10 +194,20 @@ impl<R: Registry> RoomTask<R> {
     }
 
     fn handle_event(&mut self, event: Event) {
-        if let Event::Disconnected { peer, reason } = &event {
-            tracing::info!(room = %self.id, client = %peer, %reason, "media connection lost");
+        match event {
+            Event::ChannelText { peer, text } => match ChannelReport::parse(&text) {
+                Ok(report) => self
+                    .room
+                    .handle_request(now(), peer, Request::Report(report)),
+                Err(error) => tracing::debug!(room = %self.id, client = %peer, %error, "dropped"),
+            },
+            event => {
+                if let Event::Disconnected { peer, reason } = &event {
+                    tracing::info!(room = %self.id, client = %peer, %reason, "media connection lost");
+                }
+                self.room.handle_event(now(), event);
+            }
         }
-        self.room.handle_event(now(), event);
     }
 
     fn leave(&mut self, peer: PeerId, how: &str) {

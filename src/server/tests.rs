@@ -204,6 +204,22 @@ async fn requests_reach_the_worker_and_its_events_the_client() {
 }
 
 #[tokio::test]
+async fn reports_over_the_data_channel_show_in_the_figures_and_garbage_does_not() {
+    let mut bench = Bench::new(|_| ()).await;
+    let (mut client, peer) = bench.join("/ws").await;
+    let report = r#"{"type":"stats","data":{"available_outgoing_bitrate":300000,"quality_limitation_reason":"cpu"}}"#;
+    for text in ["garbage", report] {
+        let text = text.to_owned();
+        bench.worker.send(Event::ChannelText { peer, text }).await;
+    }
+    let stats = Box::default();
+    bench.worker.send(Event::Stats { peer, stats }).await;
+    let figures = client.expect("track_stats").await;
+    assert_eq!(figures["publisher_bandwidth"], 300_000);
+    assert_eq!(figures["current_publish_limitation"], "cpu");
+}
+
+#[tokio::test]
 async fn malformed_messages_of_every_kind_get_an_error_and_an_open_socket() {
     let mut bench = Bench::new(|_| ()).await;
     let (mut client, peer) = bench.join("/ws").await;

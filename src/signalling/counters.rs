@@ -15,6 +15,8 @@ pub enum Refusal {
     JoinRefused,
     /// More sockets than the server takes.
     TooManySockets,
+    /// More connections than the server takes.
+    TooManyConnections,
     /// Nothing came for too long: the socket is dead.
     Dead,
     /// The client does not read what it is sent.
@@ -22,12 +24,13 @@ pub enum Refusal {
 }
 
 /// Every refusal, in the order of the counters.
-pub const REFUSALS: [(Refusal, &str); 7] = [
+pub const REFUSALS: [(Refusal, &str); 8] = [
     (Refusal::Malformed, "malformed"),
     (Refusal::TooLarge, "too_large"),
     (Refusal::Binary, "binary"),
     (Refusal::JoinRefused, "join_refused"),
     (Refusal::TooManySockets, "too_many_sockets"),
+    (Refusal::TooManyConnections, "too_many_connections"),
     (Refusal::Dead, "dead"),
     (Refusal::Slow, "slow"),
 ];

@@ -299,17 +299,18 @@ impl Writer {
         send(&mut self.sink, &message).await
     }
 
+    /// Codes after which a client may well come back are not those for a policy (1008) or a normal end (1000).
     async fn close(mut self, end: End) {
         let (code, reason) = match end {
             End::Gone => return,
             End::Left => (close_code::NORMAL, "left"),
-            End::Dead => (close_code::POLICY, "nothing came for too long"),
+            End::Dead => (close_code::AWAY, "nothing came for too long"),
             End::TooLarge => (close_code::SIZE, "a message is far beyond the limit"),
             End::Shutdown => (close_code::AWAY, "the server is shutting down"),
             End::Removed => {
                 self.counters.count(Refusal::Slow);
                 (
-                    close_code::POLICY,
+                    close_code::AGAIN,
                     "the room has let this client go: it does not read, or the room has ended",
                 )
             }

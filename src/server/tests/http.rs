@@ -200,6 +200,28 @@ async fn a_self_signed_certificate_serves_https() {
     assert_eq!(reply.expect("no panic").status, 200);
 }
 
+#[tokio::test]
+async fn half_open_connections_are_closed_after_the_header_timeout() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    for tls in [None, Some(TlsSource::SelfSigned(dir.path().to_owned()))] {
+        let bench = Bench::new(|settings| {
+            settings.header_timeout = Duration::from_millis(200);
+            settings.tls = tls;
+        })
+        .await;
+        for beginning in ["", "P", "PRI * HTTP/2.0", "GET /ws HTTP/1.1\r\nHost:"] {
+            let address = bench.server.local_addr();
+            let mut stream = TcpStream::connect(address).await.expect("open");
+            let sent = stream.write_all(beginning.as_bytes()).await;
+            sent.expect("sent");
+            let mut bytes = Vec::new();
+            let read = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
+            // Closed, or reset: either way it is gone.
+            let _ = read.expect("in time");
+        }
+    }
+}
+
 /// Trusts this certificate and no other.
 fn https_get(address: SocketAddr, pem: &[u8]) -> Reply {
     use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};

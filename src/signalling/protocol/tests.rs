@@ -431,3 +431,39 @@ fn deep_nesting_is_an_error_and_no_overflow() {
     let text = format!(r#"{{"type":"offer","data":{}}}"#, "[".repeat(100_000));
     ClientMessage::parse(&text).expect_err("refused");
 }
+
+/// Every client message in a valid form, spoilt in every way that a seeded generator thinks of.
+#[test]
+fn spoilt_messages_are_refused_or_understood_but_never_a_panic() {
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+    let seeds = [
+        r#"{"type":"offer","data":{"type":"offer","sdp":"v=0\r\n"}}"#,
+        r#"{"type":"candidate","data":{"candidate":"candidate:1","sdpMLineIndex":0}}"#,
+        r#"{"type":"tracks_added","data":{"a":"media","b":"screen"}}"#,
+        r#"{"type":"subscribe_tracks","data":[{"client_id":"c","track_id":"t"}]}"#,
+        r#"{"type":"switch_quality","data":"highmid"}"#,
+        r#"{"type":"set_bandwidth_limit","data":"250000"}"#,
+        r#"{"type":"update_bandwidth","data":1e5}"#,
+        r#"{"type":"mute","data":{"track_id":"ä","muted":true}}"#,
+        r#"{"type":"layout","data":{"kind":"grid"}}"#,
+        r#"{"type":"chat","data":{"text":"hi"}}"#,
+    ];
+    let mut rng = StdRng::seed_from_u64(9);
+    let mut understood = 0;
+    for _ in 0..20_000 {
+        let mut text: Vec<char> = seeds[rng.random_range(0..seeds.len())].chars().collect();
+        for _ in 0..rng.random_range(0..4) {
+            let place = rng.random_range(0..text.len());
+            match rng.random_range(0..4) {
+                0 => text[place] = rng.random(),
+                1 => drop(text.remove(place)),
+                2 => text.insert(place, ['"', '{', '}', '[', '0', '-', ',', ':'][place % 8]),
+                _ => text.truncate(place + 1),
+            }
+        }
+        let text: String = text.into_iter().collect();
+        understood += usize::from(ClientMessage::parse(&text).is_ok());
+    }
+    assert!((5_000..19_000).contains(&understood), "{understood}");
+}
