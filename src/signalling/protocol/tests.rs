@@ -459,7 +459,7 @@ fn spoilt_messages_are_refused_or_understood_but_never_a_panic() {
                 0 => text[place] = rng.random(),
                 1 => drop(text.remove(place)),
                 2 => text.insert(place, ['"', '{', '}', '[', '0', '-', ',', ':'][place % 8]),
-                _ => text.truncate(place + 1),
+                _ => text.truncate(place.max(1) + 1),
             }
         }
         let text: String = text.into_iter().collect();
