@@ -2,10 +2,15 @@
 //!
 //! See the README for what it is; `docs/design.md` for why it is so.
 
+pub mod config;
+pub mod http;
 pub mod ids;
 pub mod mcu;
+pub mod room;
 pub mod rtp;
+pub mod server;
 pub mod sfu;
+pub mod signalling;
 pub mod stats;
 pub mod transport;
 pub mod worker;

@@ -319,7 +319,14 @@ impl WorkerHandle {
 
     /// Queues a command; never blocks.
     pub fn send(&self, command: Command) -> Result<(), WorkerBusy> {
-        self.commands.try_send(command).map_err(|_| WorkerBusy)?;
+        self.offer(command).map_err(|(_, busy)| busy)
+    }
+
+    /// As [`WorkerHandle::send`], but gives a refused command back, to be sent again in its order.
+    pub fn offer(&self, command: Command) -> Result<(), (Command, WorkerBusy)> {
+        self.commands
+            .try_send(command)
+            .map_err(|refused| (refused.into_inner(), WorkerBusy))?;
         (self.wake)();
         Ok(())
     }

@@ -1,0 +1,119 @@
+//! What a client asks of its room, free of the wire's form.
+
+use crate::room::channel::ChannelReport;
+use crate::worker::{Delivery, SourceType};
+
+/// How a client enters a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinRequest {
+    /// Display name, already trimmed and bounded; `None` gets a name of the room's making.
+    pub name: Option<String>,
+    /// How it wants to receive.
+    pub mode: Mode,
+    /// False for a view-only client: the server makes the first offer.
+    pub publish: bool,
+    /// Upper bound of what it wants to receive, bit/s.
+    pub max_receive_bps: Option<u64>,
+}
+
+/// The wire's `mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Every track of the others, forwarded.
+    #[default]
+    Sfu,
+    /// One mixed pair.
+    Mcu,
+    /// The server chooses. Not available yet: the room says so and leaves the delivery as it is.
+    Auto,
+}
+
+impl Mode {
+    /// The delivery that was asked for; `None` where the server would have to choose.
+    pub fn delivery(self) -> Option<Delivery> {
+        match self {
+            Mode::Sfu => Some(Delivery::Forward),
+            Mode::Mcu => Some(Delivery::Mixed),
+            Mode::Auto => None,
+        }
+    }
+}
+
+/// A step of `switch_quality`: spatial layer and, in the finer names, temporal layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quality {
+    /// No video at all.
+    None,
+    /// A spatial layer, and the temporal one where the client named it. 0 is the lowest of three.
+    Layer {
+        /// Spatial layer.
+        spatial: u8,
+        /// Temporal layer; `None`: the highest.
+        temporal: Option<u8>,
+    },
+}
+
+/// The wire's layout kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayoutKind {
+    /// Equal tiles: the one that the mixer draws.
+    Grid,
+    /// One large tile for whoever speaks.
+    Speaker,
+    /// One large tile for a chosen participant.
+    Pinned,
+    /// One large tile for a shared screen.
+    Screen,
+}
+
+/// A published track, as subscribers name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrackRef {
+    /// The publisher's client id, unchecked.
+    pub client_id: String,
+    /// The track id of the publisher's msid.
+    pub track_id: String,
+}
+
+/// A request of a member to its room.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// The client's session description, to be answered.
+    Offer(String),
+    /// The client's answer to the server's offer.
+    Answer(String),
+    /// A trickled candidate; empty: there are no more.
+    Candidate(String),
+    /// What the client's own tracks show, by track id.
+    TrackTypes(Vec<(String, SourceType)>),
+    /// Tracks of others to be forwarded.
+    Subscribe(Vec<TrackRef>),
+    /// May the client offer now?
+    AskRenegotiation,
+    /// Change the delivery mid-call.
+    SwitchMode(Mode),
+    /// Which picture the mixer should draw.
+    Layout(LayoutKind),
+    /// Silence or release one of the client's own tracks.
+    Mute {
+        /// Track id of the publisher's msid.
+        track_id: String,
+        /// Muted?
+        muted: bool,
+    },
+    /// A line of text for the room.
+    Chat {
+        /// The text, bounded.
+        text: String,
+        /// When it came, milliseconds of the Unix epoch.
+        at: u64,
+    },
+    /// Bit/s to receive at most; `None` takes the limit away.
+    ReceiveLimit(Option<u64>),
+    /// Bit/s that the client says it may send.
+    PublishBandwidth(u64),
+    /// Which layer to receive.
+    SwitchQuality(Quality),
+    /// A report over the data channel `internal`.
+    Report(ChannelReport),
+}

@@ -1,0 +1,198 @@
+//! Requests of clients, one function each.
+
+use super::member::Link;
+use super::{MAX_SUBSCRIBE, Room};
+use crate::ids::PeerId;
+use crate::room::channel::ChannelReport;
+use crate::room::{LayoutKind, Mode, ModeReason, Notice, TrackRef};
+use crate::worker::{Command, Delivery, Renegotiation, SourceType};
+
+pub(super) const AUTO_REFUSED: &str =
+    "mode auto is not available yet: the delivery stays as it is; ask for sfu or mcu";
+
+impl Room {
+    pub(super) fn offer(&mut self, peer: PeerId, sdp: String) {
+        let room = self.key;
+        let Some(member) = self.members.get_mut(&peer) else {
+            return;
+        };
+        if member.link == Link::Lost {
+            member.link = Link::Waiting;
+            let params = member.params(true);
+            self.command(Command::AddPeer { room, peer, params });
+        }
+        self.command(Command::Offer { peer, sdp });
+    }
+
+    /// For requests that need a transport: without one they would never be answered.
+    pub(super) fn for_transport(&mut self, peer: PeerId, what: &str, command: Command) {
+        if self.link(peer) == Some(Link::Lost) {
+            let text = format!("the {what} belongs to no connection: begin anew with an offer");
+            self.refuse(peer, text);
+        } else {
+            self.command(command);
+        }
+    }
+
+    pub(super) fn ask_renegotiation(&mut self, peer: PeerId) {
+        if self.link(peer) == Some(Link::Lost) {
+            // Nothing of the server's can be out, and an offer is what the client has to make.
+            self.notify(peer, Notice::Renegotiation(Renegotiation::Allowed));
+        } else {
+            self.command(Command::AskRenegotiation { peer });
+        }
+    }
+
+    pub(super) fn type_tracks(&mut self, peer: PeerId, types: Vec<(String, SourceType)>) {
+        let mut known = Vec::new();
+        let mut unknown = Vec::new();
+        for (track_id, source) in types {
+            match self.track_of(peer, &track_id) {
+                Some(key) => known.push((key, source)),
+                None => unknown.push(track_id),
+            }
+        }
+        self.set_sources(known);
+        if !unknown.is_empty() {
+            let text = format!("tracks_added: you publish no track {}", list(&unknown));
+            self.refuse(peer, text);
+        }
+    }
+
+    pub(super) fn subscribe(&mut self, peer: PeerId, wanted: &[TrackRef]) {
+        let Some(member) = self.members.get(&peer) else {
+            return;
+        };
+        if member.delivery == Delivery::Mixed {
+            return self.refuse(
+                peer,
+                "subscribe_tracks: in mode mcu everything comes mixed; switch to sfu first",
+            );
+        }
+        if member.link == Link::Lost {
+            return self.refuse(
+                peer,
+                "subscribe_tracks: there is no connection: begin anew with an offer",
+            );
+        }
+        if wanted.len() > MAX_SUBSCRIBE {
+            let text = format!("subscribe_tracks: more than {MAX_SUBSCRIBE} tracks in one message");
+            return self.refuse(peer, text);
+        }
+        let mut tracks = Vec::new();
+        let (mut unknown, mut own) = (Vec::new(), Vec::new());
+        for track in wanted {
+            let owner = track.client_id.parse().ok();
+            match owner.and_then(|owner| self.track_of(owner, &track.track_id)) {
+                _ if owner == Some(peer) => own.push(track.track_id.clone()),
+                Some(key) if !tracks.contains(&key) => tracks.push(key),
+                Some(_) => {}
+                None => unknown.push(format!("{} of client {}", track.track_id, track.client_id)),
+            }
+        }
+        if !tracks.is_empty() {
+            self.with_member(peer, |m| m.subscribed.extend(&tracks));
+            self.command(Command::Subscribe { peer, tracks });
+        }
+        if !own.is_empty() {
+            let text = format!("subscribe_tracks: your own track {}", list(&own));
+            self.refuse(peer, text);
+        }
+        if !unknown.is_empty() {
+            let text = format!("subscribe_tracks: there is no track {}", list(&unknown));
+            self.refuse(peer, text);
+        }
+    }
+
+    /// Asking for what is already so is confirmed, but changes nothing.
+    pub(super) fn switch_mode(&mut self, peer: PeerId, mode: Mode) {
+        let Some(delivery) = mode.delivery() else {
+            return self.refuse(peer, AUTO_REFUSED);
+        };
+        let Some(member) = self.members.get_mut(&peer) else {
+            return;
+        };
+        let changed = member.delivery != delivery;
+        let (link, reason) = (member.link, ModeReason::Requested);
+        member.delivery = delivery;
+        if changed {
+            member.subscribed.clear();
+            if link != Link::Lost {
+                self.command(Command::SetDelivery { peer, delivery });
+            }
+        }
+        self.notify(peer, Notice::Mode { delivery, reason });
+        if changed {
+            self.tell_everything_available(peer);
+        }
+    }
+
+    pub(super) fn layout(&mut self, peer: PeerId, kind: LayoutKind) {
+        if kind != LayoutKind::Grid {
+            self.refuse(
+                peer,
+                "layout: only grid is available yet; the picture stays a grid",
+            );
+        }
+    }
+
+    pub(super) fn mute(&mut self, peer: PeerId, track_id: &str, muted: bool) {
+        let Some(key) = self.track_of(peer, track_id) else {
+            let text = format!("mute: you publish no track {}", list(&[track_id]));
+            return self.refuse(peer, text);
+        };
+        if let Some(track) = self.tracks.get_mut(&key)
+            && track.muted != muted
+        {
+            track.muted = muted;
+            self.roster.touch();
+            self.command(Command::SetMuted { track: key, muted });
+        }
+    }
+
+    pub(super) fn chat(&mut self, from: PeerId, text: &str, at: u64) {
+        for to in self.member_ids() {
+            let text = text.to_owned();
+            self.notify(to, Notice::Chat { from, text, at });
+        }
+    }
+
+    pub(super) fn limit_receiving(&mut self, peer: PeerId, bps: Option<u64>) {
+        self.with_member(peer, |m| m.max_receive_bps = bps);
+        if self.link(peer) != Some(Link::Lost) {
+            self.command(Command::SetReceiveLimit { peer, bps });
+        }
+    }
+
+    pub(super) fn report(&mut self, peer: PeerId, report: ChannelReport) {
+        match report {
+            ChannelReport::Outgoing {
+                available_bps,
+                limitation,
+            } => self.with_member(peer, |m| {
+                m.publisher_bandwidth = available_bps;
+                m.publish_limitation = limitation;
+            }),
+            // The size of an element chooses a layer, and there is one layer until simulcast is accepted.
+            ChannelReport::VideoSize { .. } => {}
+        }
+    }
+}
+
+/// At most this many ids are named in one error.
+const MAX_LISTED: usize = 5;
+/// Longest part of an id that is repeated in an error.
+const MAX_LISTED_CHARS: usize = 100;
+
+fn list(ids: &[impl AsRef<str>]) -> String {
+    let mut text = ids
+        .iter()
+        .take(MAX_LISTED)
+        .map(|id| id.as_ref().chars().take(MAX_LISTED_CHARS).collect())
+        .collect::<Vec<String>>()
+        .join(", ");
+    if ids.len() > MAX_LISTED {
+        text.push_str(&format!(" and {} more", ids.len() - MAX_LISTED));
+    }
+    text
+}

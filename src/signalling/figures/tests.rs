@@ -1,0 +1,80 @@
+use std::time::Duration;
+
+use super::*;
+use crate::ids::{PeerId, TrackKey};
+use crate::rtp::params::Codec;
+use crate::signalling::ServerMessage;
+use crate::stats::PeerStats;
+use crate::worker::SourceType;
+
+fn ann() -> PeerSnapshot {
+    PeerSnapshot {
+        id: PeerId(0xa1),
+        name: "Ann".into(),
+        connected: true,
+        publisher_bandwidth: 900_000,
+        consumer_bandwidth: 0,
+        publish_limitation: "none".into(),
+        voice_activity: Duration::from_millis(1500),
+        stats: PeerStats {
+            received: vec![ReceivedTrackStats {
+                track: TrackKey(1),
+                track_id: "mic".into(),
+                stream_id: "s1".into(),
+                kind: MediaKind::Audio,
+                codec: Codec::Opus,
+                packets_received: 50,
+                packets_lost: 1,
+                bytes_received: 4000,
+                bitrate: 32_000,
+                jitter_ms: 1.5,
+            }],
+            sent: vec![SentTrackStats {
+                track: TrackKey(2),
+                track_id: "cam".into(),
+                stream_id: "s2".into(),
+                kind: MediaKind::Video,
+                codec: Codec::H264,
+                packets_sent: 100,
+                packets_lost: 2,
+                fraction_lost: 0.5,
+                bytes_sent: 100_000,
+                bitrate: 800_000,
+                retransmitted: 2,
+                source: SourceType::Screen,
+            }],
+            bytes_ingress: 5000,
+            bytes_egress: 110_000,
+            round_trip_ms: Some(3.0),
+        },
+    }
+}
+
+const CLIENT: &str = r#"{"id":"00000000000000a1","name":"Ann","publisher_bandwidth":900000,"consumer_bandwidth":0,"current_bitrate":800000,"current_publish_limitation":"none","voice_activity_duration_ms":1500,"sent_track_stats":[{"id":"cam","stream_id":"s2","kind":"video","codec":"video/H264","packets_lost":2,"packets_sent":100,"fraction_lost":0.5,"bytes_sent":100000,"current_bitrate":800000,"source":"screen","quality":"high","max_quality":"high"}],"received_track_stats":[{"id":"mic","stream_id":"s1","rid":"","kind":"audio","codec":"audio/opus","current_bitrate":32000,"packets_lost":1,"packets_received":50,"bytes_received":4000}]}"#;
+
+#[test]
+fn track_stats() {
+    let message = ServerMessage::TrackStats(Box::new((&ann()).into()));
+    let golden = format!(r#"{{"status":true,"type":"track_stats","data":{CLIENT}}}"#);
+    assert_eq!(message.to_json(), golden);
+}
+
+#[test]
+fn the_stats_of_a_room() {
+    let figures = RoomFigures::new(&RoomSnapshot { peers: vec![ann()] }, 77);
+    let golden = format!(
+        r#"{{"active_sessions":1,"clients_count":1,"bitrate_sent":800000,"bitrate_received":32000,"bytes_ingress":5000,"bytes_egress":110000,"received_tracks":{{"audio":1,"video":0}},"sent_tracks":{{"audio":0,"video":1}},"timestamp":77,"client_stats":{{"00000000000000a1":{CLIENT}}}}}"#
+    );
+    assert_eq!(
+        serde_json::to_string(&figures).expect("no odd keys"),
+        golden
+    );
+}
+
+#[test]
+fn figures_that_are_not_finite_are_no_error() {
+    let mut peer = ann();
+    peer.stats.sent[0].fraction_lost = f32::NAN;
+    let message = ServerMessage::TrackStats(Box::new((&peer).into()));
+    assert!(message.to_json().contains(r#""fraction_lost":null"#));
+}

@@ -1,0 +1,31 @@
+//! The messages of the signalling socket, exactly as they stand on the wire.
+//!
+//! Client to server: `{"type": string, "data": any}`. Server to client: `{"status": bool, "type": string, "data": any}`;
+//! `status` is false only on `error`. What old clients do differently is accepted by [`ClientMessage::parse`].
+
+mod client;
+mod server;
+
+pub use client::{ClientMessage, MAX_CHAT, ProtocolError};
+pub use server::{ServerMessage, VoiceDetected, VoicePacket, Welcome};
+
+use crate::worker::{Delivery, SourceType};
+
+/// The wire's word for what a track shows.
+pub fn source_name(source: SourceType) -> &'static str {
+    match source {
+        SourceType::Media => "media",
+        SourceType::Screen => "screen",
+    }
+}
+
+/// The wire's word for how a client receives.
+pub fn mode_name(delivery: Delivery) -> &'static str {
+    match delivery {
+        Delivery::Forward => "sfu",
+        Delivery::Mixed => "mcu",
+    }
+}
+
+#[cfg(test)]
+mod tests;
