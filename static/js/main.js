@@ -1,0 +1,395 @@
+// The page: ties the lobby, the controls, the stage and the session together.
+
+import { captureObstacle, canShareScreen, openCameraAndMicrophone, MediaError } from './media.js';
+import { Session } from './session.js';
+import { caption, render, StatsReader } from './stats.js';
+import { Stage } from './tiles.js';
+import {
+  $, copyText, hideMessage, recall, remember, setBanner, setButton, setView, showMessage, showToast, startTheme,
+} from './ui.js';
+import { everyBeat, Hold, Microphone, receivedLevel } from './voice.js';
+
+/** Readings without a new frame after which a camera counts as off. */
+const STALL_READINGS = 3;
+/** Errors that `talksy.errors` keeps; older ones are dropped first. */
+const MAX_ERRORS = 100;
+
+const query = new URLSearchParams(location.search);
+const errors = [];
+const stage = new Stage({ onBlocked: () => { $('tap').hidden = false; }, onSize: reportSize });
+const microphone = new Microphone();
+
+let session = null;
+let peers = [];
+let figures = null;
+let reader = null;
+let stalls = new Map();
+let holds = new Map();
+let starting = false;
+const ownVoice = new Hold();
+
+// ---- Joining and leaving -------------------------------------------------------------------------------------
+
+async function join(publish) {
+  if (starting || session) return;
+  starting = true;
+  hideMessage();
+  const options = {
+    room: $('room').value.trim(),
+    name: $('name').value.trim(),
+    mode: document.querySelector('input[name=mode]:checked').value,
+    publish,
+  };
+  remember('name', options.name);
+  setStarting(true);
+  try {
+    let stream = null;
+    if (publish) {
+      const opened = await openCameraAndMicrophone();
+      stream = opened.stream;
+      if (opened.notice) showMessage(opened.notice, 'info');
+    }
+    enter(options, stream);
+  } catch (error) {
+    fail(error);
+    $('view-only').focus();
+  } finally {
+    starting = false;
+    setStarting(false);
+  }
+}
+
+function enter(options, stream) {
+  history.replaceState(null, '', pageUrl(options));
+  setView('call');
+  $('room-label').textContent = options.room || 'default';
+  document.title = `${options.room || 'default'} · Talksy Unit`;
+  setBanner('Connecting…');
+  session = new Session(options, stream, {
+    joined, connection, peers: showPeers, remote: (remote) => stage.setRemote(remote), gone: forget,
+    mode: showMode, layout: (layout) => stage.setLayout(layout), mixed: (mix) => stage.setMixed(mix),
+    speaker: () => {}, voice, channel: () => stage.reportSizes({ again: true }),
+    error: noteError, retrying, refused, localChanged: showLocal,
+  });
+  showLocal();
+  showMode(session.mode);
+}
+
+function joined({ clientId, mode }) {
+  reader = new StatsReader(session.call.pc);
+  stage.setSelf(clientId);
+  stage.clear();
+  showMode(mode);
+  showLocal();
+}
+
+function leave() {
+  session?.leave();
+  session = null;
+  reader = figures = null;
+  peers = [];
+  holds = new Map();
+  stalls = new Map();
+  stage.clear();
+  stage.self.setStream(null);
+  stage.self.root.hidden = true;
+  microphone.close();
+  setBanner(null);
+  $('tap').hidden = true;
+  showStats(false);
+  document.title = 'Talksy Unit';
+  setView('lobby');
+}
+
+function refused(reason) {
+  leave();
+  fail(new Error(reason));
+}
+
+function retrying(attempt) {
+  for (const { remote } of stage.entries) stage.removeRemote(remote);
+  reader = null;
+  setBanner(`Connection lost. Joining again (try ${attempt})…`);
+  $('link-dot').dataset.state = 'lost';
+}
+
+// ---- What the call tells -------------------------------------------------------------------------------------
+
+function connection(state) {
+  $('link-dot').dataset.state = state;
+  if (state === 'connected') setBanner(null);
+  if (state === 'disconnected') setBanner('The connection is interrupted…');
+  if (state === 'failed') setBanner('The connection broke. Trying another way…');
+  showAlone();
+}
+
+function showPeers(list) {
+  peers = list;
+  $('people-count').textContent = String(Math.max(1, list.length));
+  stage.setPeers(list);
+  showAlone();
+}
+
+function forget(remote) {
+  stage.removeRemote(remote);
+  holds.delete(remote.key);
+  stalls.delete(remote.key);
+  showAlone();
+}
+
+function showMode(mode, reason) {
+  document.body.dataset.mode = mode;
+  const mixed = mode === 'mcu';
+  setButton('mode', {
+    pressed: mixed,
+    label: mixed ? 'MCU' : 'SFU',
+    title: mixed ? 'Mixed (MCU). Press for forwarded streams (SFU)' : 'Forwarded (SFU). Press for one mixed picture (MCU)',
+  });
+  stage.setMode(mode);
+  if (reason === 'bandwidth') showToast('Your line is weak: you get the mixed picture for now.');
+  if (reason === 'recovered') showToast('Your line is good again: you get everybody’s own stream.');
+  showAlone();
+}
+
+function voice(streamId, speaking) {
+  for (const { remote, tile } of stage.entries) {
+    if (remote.stream.id.replace(/[{}]/g, '') === streamId) tile.setSpeaking('voice', speaking);
+  }
+}
+
+function showAlone() {
+  const others = peers.filter((peer) => peer.client_id !== session?.call?.clientId).length;
+  const empty = session && session.mode === 'sfu' && stage.entries.length === 0;
+  $('alone').hidden = !empty || (session.publishes && others === 0 && session.localStream.getVideoTracks().length > 0);
+  $('alone').textContent = others === 0
+    ? 'Nobody else is here yet. Copy the link and invite someone.'
+    : 'Nobody sends picture or sound yet.';
+}
+
+function reportSize(trackId, width, height) {
+  const channel = session?.call?.channel;
+  if (channel?.readyState !== 'open') return false;
+  channel.send(JSON.stringify({ type: 'video_size', data: { track_id: trackId, width, height } }));
+  return true;
+}
+
+// ---- Controls ------------------------------------------------------------------------------------------------
+
+function showLocal() {
+  if (!session) return;
+  const { publishes, microphoneOn, cameraOn, sharing, localStream } = session;
+  stage.self.root.hidden = !publishes;
+  stage.self.setPerson(session.call?.clientId, session.name, session.name ? ' (you)' : '');
+  if (!session.name) stage.self.root.querySelector('.tile-name').textContent = 'You';
+  stage.self.setStream(localStream);
+  stage.self.setStalled(!cameraOn);
+  stage.self.setMuted(!microphoneOn);
+  microphone.follow(localStream.getAudioTracks()[0] ?? null);
+  setButton('mute', {
+    pressed: publishes && !microphoneOn,
+    disabled: !publishes,
+    label: microphoneOn || !publishes ? 'Mute' : 'Unmute',
+    icon: microphoneOn ? 'i-mic' : 'i-mic-off',
+    title: microphoneOn ? 'Mute microphone (M)' : 'Unmute microphone (M)',
+  });
+  setButton('camera', {
+    pressed: publishes && !cameraOn,
+    disabled: !publishes,
+    icon: cameraOn ? 'i-cam' : 'i-cam-off',
+    title: cameraOn ? 'Camera off (V)' : 'Camera on (V)',
+  });
+  setButton('screen', {
+    pressed: sharing,
+    disabled: !publishes || !canShareScreen(),
+    label: sharing ? 'Stop sharing' : 'Share',
+    title: sharing ? 'Stop sharing your screen' : 'Share your screen',
+  });
+  document.body.classList.toggle('sharing', sharing);
+  stage.arrange();
+  showAlone();
+}
+
+/** Runs a control that may be refused by the browser. */
+async function attempt(action) {
+  try {
+    await action();
+  } catch (error) {
+    fail(error);
+  }
+}
+
+function showStats(open) {
+  setButton('stats', { pressed: open });
+  $('stats-panel').hidden = !open;
+  if (!open) for (const { tile } of [...stage.entries, { tile: stage.self }]) tile.setCaption('');
+  else drawStats();
+}
+
+function drawStats() {
+  if (!figures || $('stats-panel').hidden) return;
+  const owners = new Map();
+  for (const { remote, tile } of stage.entries) {
+    for (const kind of ['audio', 'video']) if (remote[kind]) owners.set(remote[kind].track.id, remote.name || 'Guest');
+    const track = figures.tracks.find((one) => one.trackId === remote.video?.track.id);
+    tile.setCaption(track ? caption(track) : '');
+  }
+  const camera = session.localStream.getVideoTracks()[0];
+  const own = figures.tracks.find((one) => one.direction === 'out' && camera && one.trackId === camera.id);
+  stage.self.setCaption(own ? caption(own) : '');
+  const mixed = session.mode === 'mcu' ? 'Mixed' : 'Unnamed';
+  render($('stats-panel'), figures, (track) => (track.direction === 'out' ? 'You' : owners.get(track.trackId) ?? mixed));
+}
+
+function setStarting(busy) {
+  for (const id of ['start', 'view-only']) $(id).disabled = busy;
+  $('start').textContent = busy ? 'Starting…' : 'Start';
+}
+
+function pageUrl({ room, name, mode, publish }) {
+  const next = new URLSearchParams(location.search);
+  for (const [key, value] of Object.entries({ room_id: room, name, mode: mode === 'sfu' ? '' : mode })) {
+    if (value) next.set(key, value);
+    else next.delete(key);
+  }
+  if (publish) next.delete('publish');
+  return `${location.pathname}?${next}`;
+}
+
+function invitation() {
+  const link = new URL(location.pathname, location.origin);
+  const room = $('room').value.trim();
+  if (room) link.searchParams.set('room_id', room);
+  return link.href;
+}
+
+// ---- Errors --------------------------------------------------------------------------------------------------
+
+function noteError(sentence) {
+  errors.push(sentence);
+  if (errors.length > MAX_ERRORS) errors.shift();
+  showMessage(sentence);
+}
+
+function fail(error) {
+  noteError(error instanceof MediaError ? error.message : `${error.message || error}`);
+}
+
+// ---- Every second --------------------------------------------------------------------------------------------
+
+async function readStats() {
+  const pc = session?.call?.pc;
+  if (!reader || pc?.connectionState !== 'connected') return;
+  const next = await reader.read().catch(() => null); // The connection was closed meanwhile.
+  if (!next || pc !== session?.call?.pc) return;
+  figures = next;
+  const channel = session.call.channel;
+  if (channel?.readyState === 'open') {
+    const data = {
+      available_outgoing_bitrate: Math.round(figures.availableOutgoing ?? 0),
+      quality_limitation_reason: figures.limitation,
+    };
+    channel.send(JSON.stringify({ type: 'stats', data }));
+  }
+  findStalls();
+  drawStats();
+}
+
+/** A camera that was switched off sends nothing: its last frame must not stay. A still screen is no such thing. */
+function findStalls() {
+  for (const { remote, tile } of stage.entries) {
+    if (remote.source === 'screen' || !remote.video) continue;
+    const frames = figures.tracks.find((track) => track.trackId === remote.video.track.id)?.frames ?? 0;
+    const before = stalls.get(remote.key) ?? { frames: -1, count: 0 };
+    const count = frames === before.frames ? before.count + 1 : 0;
+    stalls.set(remote.key, { frames, count });
+    tile.setStalled(count >= STALL_READINGS);
+  }
+}
+
+function listen(now) {
+  if (!session) return;
+  stage.self.setSpeaking('local', ownVoice.update(microphone.level(), now));
+  for (const { remote, tile } of stage.entries) {
+    if (!remote.audio) continue;
+    if (!holds.has(remote.key)) holds.set(remote.key, new Hold());
+    tile.setSpeaking('local', holds.get(remote.key).update(receivedLevel(remote.audio.receiver), now));
+  }
+}
+
+// ---- Wiring --------------------------------------------------------------------------------------------------
+
+startTheme();
+$('room').value = query.get('room_id') === 'null' ? '' : query.get('room_id') ?? '';
+$('name').value = query.get('name') ?? recall('name') ?? '';
+if (query.get('mode') === 'mcu') document.querySelector('input[name=mode][value=mcu]').checked = true;
+const viewer = query.get('publish') === '0';
+if (viewer) $('lobby-hint').textContent = 'This link is for watching: Start asks for no camera and no microphone.';
+else if (captureObstacle()) showMessage(captureObstacle(), 'info');
+
+$('join').addEventListener('submit', (event) => {
+  event.preventDefault();
+  join(!viewer);
+});
+$('view-only').addEventListener('click', () => join(false));
+$('disconnect').addEventListener('click', leave);
+$('mute').addEventListener('click', () => attempt(() => session?.toggleMicrophone()));
+$('camera').addEventListener('click', () => attempt(() => session?.toggleCamera()));
+$('screen').addEventListener('click', () => attempt(() => session?.toggleScreen()));
+$('mode').addEventListener('click', () => session?.switchMode(session.mode === 'mcu' ? 'sfu' : 'mcu'));
+$('stats').addEventListener('click', () => showStats($('stats-panel').hidden));
+$('message-close').addEventListener('click', hideMessage);
+$('copy').addEventListener('click', async () => {
+  if (await copyText(invitation())) showToast('Link copied');
+  else showMessage(`Copy this link: ${invitation()}`, 'info');
+});
+$('tap').addEventListener('click', async () => { $('tap').hidden = await stage.playAll(); });
+document.addEventListener('keydown', (event) => {
+  if (!session || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  if (event.target.closest?.('input, textarea, select')) return;
+  const button = { m: 'mute', v: 'camera', s: 'stats' }[event.key.toLowerCase()];
+  if (button) $(button).click();
+});
+window.addEventListener('online', () => session?.retryNow());
+window.addEventListener('pagehide', (event) => {
+  if (!event.persisted) leave();
+});
+everyBeat(listen);
+setInterval(readStats, 1000);
+
+/** For tests, scripts and the curious: what the page knows. */
+window.talksy = {
+  errors,
+  get pc() { return session?.call?.pc ?? null; },
+  get socket() { return session?.call?.socket ?? null; },
+  get connected() { return this.pc?.connectionState === 'connected'; },
+  get mode() { return session?.mode ?? null; },
+  get clientId() { return session?.call?.clientId ?? null; },
+  get peers() { return peers; },
+  get mixed() { return session?.mode === 'mcu' ? session.call?.mixedStream ?? null : null; },
+  get remotes() {
+    return stage.entries.map(({ remote, tile }) => ({
+      clientId: remote.clientId,
+      name: remote.name,
+      source: remote.source,
+      stream: remote.stream,
+      videoElement: tile.video,
+    }));
+  },
+  /** A plain summary that survives JSON. */
+  state() {
+    return {
+      connected: this.connected,
+      mode: this.mode,
+      clientId: this.clientId,
+      signaling: this.pc?.signalingState ?? null,
+      ice: this.pc?.iceConnectionState ?? null,
+      remotes: this.remotes.map(({ clientId, name, source }) => ({ clientId, name, source })),
+      microphoneOn: session?.microphoneOn ?? false,
+      cameraOn: session?.cameraOn ?? false,
+      sharing: session?.sharing ?? false,
+      errors: [...errors],
+    };
+  },
+  /** The last second's figures, see StatsReader.read; null before the first. */
+  stats() { return figures; },
+};
