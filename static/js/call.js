@@ -38,6 +38,7 @@ export class Call {
   #signal;
   #handlers;
   #publishing;
+  #publishes;
   #negotiation = null;
   #local = new Map();
   #available = new Map();
@@ -46,11 +47,12 @@ export class Call {
   #welcomeTimer = 0;
   #restartTimer = 0;
 
-  /** `local`: slot → `{track, stream}` to publish from the start; empty for a viewer. */
-  constructor(url, { mode, local }, handlers) {
+  /** `publishes`: false for a viewer. `local`: slot → `{track, stream}` to publish from the start. */
+  constructor(url, { mode, publishes, local }, handlers) {
     this.mode = mode === 'mcu' ? 'mcu' : 'sfu';
     this.#handlers = handlers;
     this.#publishing = local;
+    this.#publishes = publishes;
     this.#signal = new Signal(url, {
       message: (type, data, status) => this.#receive(type, data, status),
       closed: (how) => this.#end(how),
@@ -95,7 +97,9 @@ export class Call {
 
   /** Puts another track (or none) on the slot's m-line. Needs no negotiation. */
   async replace(slot, track) {
-    await this.#local.get(slot)?.transceiver.sender.replaceTrack(track);
+    const local = this.#local.get(slot);
+    if (local) await local.transceiver.sender.replaceTrack(track);
+    else if (!track) this.#publishing.delete(slot);
   }
 
   /** Tells the server that a slot is muted, so that nothing of it is forwarded or mixed. */
@@ -162,7 +166,7 @@ export class Call {
     this.#negotiation = new Negotiation(this.pc, {
       send: (type, data) => this.send(type, data),
       fail: (sentence) => this.#handlers.error(sentence),
-      offersFirst: this.#publishing.size > 0,
+      offersFirst: this.#publishes,
     });
     this.#handlers.joined({ clientId: this.clientId, name: welcome.name ?? '', mode: this.mode });
     for (const [slot, { track, stream }] of this.#publishing) this.publish(slot, track, stream);

@@ -15,15 +15,7 @@ const STRIP_MAX = 260;
  * Returns `count` rectangles `{x, y, width, height}` in reading order.
  */
 export function grid(count, width, height, gap) {
-  if (count <= 0 || width <= 0 || height <= 0) return [];
-  const narrowest = width >= height ? NARROWEST_LANDSCAPE : NARROWEST_PORTRAIT;
-  let best = null;
-  for (let columns = 1; columns <= count; columns += 1) {
-    const rows = Math.ceil(count / columns);
-    const size = fit((width - gap * (columns - 1)) / columns, (height - gap * (rows - 1)) / rows, narrowest);
-    if (!best || size.width * size.height > best.width * best.height + 0.5) best = { columns, rows, ...size };
-  }
-  return place(count, best, width, height, gap);
+  return pack(count, width, height, gap, width >= height ? NARROWEST_LANDSCAPE : NARROWEST_PORTRAIT);
 }
 
 /**
@@ -37,7 +29,7 @@ export function spotlight(count, width, height, gap) {
     ? { x: 0, y: 0, width: width - strip - gap, height }
     : { x: 0, y: 0, width, height: height - strip - gap };
   const area = wide ? { width: strip, height } : { width, height: strip };
-  const small = grid(count - 1, area.width, area.height, gap).map((tile) => ({
+  const small = pack(count - 1, area.width, area.height, gap, NARROWEST_LANDSCAPE).map((tile) => ({
     ...tile,
     x: tile.x + (wide ? main.width + gap : 0),
     y: tile.y + (wide ? 0 : main.height + gap),
@@ -49,6 +41,18 @@ export function spotlight(count, width, height, gap) {
 export function contain(ratio, width, height) {
   const fitted = fit(width, height, ratio, ratio);
   return { x: (width - fitted.width) / 2, y: (height - fitted.height) / 2, ...fitted };
+}
+
+/** The grid whose tiles have the largest area, none narrower than `narrowest`. */
+function pack(count, width, height, gap, narrowest) {
+  if (count <= 0 || width <= 0 || height <= 0) return [];
+  let best = null;
+  for (let columns = 1; columns <= count; columns += 1) {
+    const rows = Math.ceil(count / columns);
+    const size = fit((width - gap * (columns - 1)) / columns, (height - gap * (rows - 1)) / rows, narrowest);
+    if (!best || size.width * size.height > best.width * best.height + 0.5) best = { columns, rows, ...size };
+  }
+  return place(count, best, width, height, gap);
 }
 
 function fit(width, height, narrowest, widest = WIDEST) {

@@ -26,6 +26,7 @@ let reader = null;
 let stalls = new Map();
 let holds = new Map();
 let starting = false;
+let wakeLock = null;
 const ownVoice = new Hold();
 
 // ---- Joining and leaving -------------------------------------------------------------------------------------
@@ -37,7 +38,7 @@ async function join(publish) {
   const options = {
     room: $('room').value.trim(),
     name: $('name').value.trim(),
-    mode: document.querySelector('input[name=mode]:checked').value,
+    mode: chosenMode(),
     publish,
   };
   remember('name', options.name);
@@ -52,11 +53,17 @@ async function join(publish) {
     enter(options, stream);
   } catch (error) {
     fail(error);
-    $('view-only').focus();
   } finally {
     starting = false;
     setStarting(false);
+    if (!session) $('view-only').focus(); // The way in that still works.
   }
+}
+
+/** `mode=auto` of the address stands while nothing else is chosen. */
+function chosenMode() {
+  const mode = document.querySelector('input[name=mode]:checked').value;
+  return mode === 'sfu' && query.get('mode') === 'auto' ? 'auto' : mode;
 }
 
 function enter(options, stream) {
@@ -66,13 +73,22 @@ function enter(options, stream) {
   document.title = `${options.room || 'default'} · Talksy Unit`;
   setBanner('Connecting…');
   session = new Session(options, stream, {
-    joined, connection, peers: showPeers, remote: (remote) => stage.setRemote(remote), gone: forget,
+    joined, connection, peers: showPeers, remote: showRemote, gone: forget,
     mode: showMode, layout: (layout) => stage.setLayout(layout), mixed: (mix) => stage.setMixed(mix),
     speaker: () => {}, voice, channel: () => stage.reportSizes({ again: true }),
     error: noteError, retrying, refused, localChanged: showLocal,
   });
   showLocal();
   showMode(session.mode);
+  keepAwake();
+}
+
+/** A phone's screen stays on during a call. The lock ends whenever the page is hidden, so it is asked for again. */
+async function keepAwake() {
+  if (!session || document.visibilityState !== 'visible') return;
+  const lock = await navigator.wakeLock?.request('screen').catch(() => null);
+  if (session) wakeLock = lock;
+  else lock?.release();
 }
 
 function joined({ clientId, mode }) {
@@ -84,7 +100,8 @@ function joined({ clientId, mode }) {
 }
 
 function leave() {
-  session?.leave();
+  if (!session) return;
+  session.leave();
   session = null;
   reader = figures = null;
   peers = [];
@@ -94,6 +111,8 @@ function leave() {
   stage.self.setStream(null);
   stage.self.root.hidden = true;
   microphone.close();
+  wakeLock?.release();
+  wakeLock = null;
   setBanner(null);
   $('tap').hidden = true;
   showStats(false);
@@ -127,6 +146,11 @@ function showPeers(list) {
   peers = list;
   $('people-count').textContent = String(Math.max(1, list.length));
   stage.setPeers(list);
+  showAlone();
+}
+
+function showRemote(remote) {
+  stage.setRemote(remote);
   showAlone();
 }
 
@@ -350,6 +374,7 @@ document.addEventListener('keydown', (event) => {
   if (button) $(button).click();
 });
 window.addEventListener('online', () => session?.retryNow());
+document.addEventListener('visibilitychange', keepAwake);
 window.addEventListener('pagehide', (event) => {
   if (!event.persisted) leave();
 });

@@ -1,5 +1,7 @@
-// Offer and answer of one RTCPeerConnection. The page is the polite side: when offers cross, its own is taken
-// back and made again later. Every step runs in one queue, so no two descriptions are ever set at once.
+// Offer and answer of one RTCPeerConnection. Questions before offers keep offers from crossing. Where they cross
+// all the same, the server takes its own back and answers ours, so this side must not do that too: the crossing
+// offer is set aside, and used only if ours stays without an answer. Every step runs in one queue, so no two
+// descriptions are ever set at once.
 
 /** After this long without an answer an offer is taken back and made again, ms. */
 const ANSWER_TIMEOUT = 10_000;
@@ -20,7 +22,7 @@ export class Negotiation {
   #phase = 'idle';
   #wanted = false;
   #mayOfferAtOnce;
-  #staleAnswers = 0;
+  #crossed = null;
   #tries = 0;
   #timer = 0;
   #early = [];
@@ -55,11 +57,8 @@ export class Negotiation {
     return this.#enqueue('The offer of the server could not be used', async () => {
       const pc = this.#pc;
       if (pc.signalingState === 'have-local-offer') {
-        await pc.setLocalDescription({ type: 'rollback' });
-        // The server answers the offer that was just taken back: that answer has to be dropped.
-        this.#staleAnswers += 1;
-        this.#wanted = true;
-        this.#enter('idle');
+        this.#crossed = sdp;
+        return;
       }
       await pc.setRemoteDescription({ type: 'offer', sdp });
       await pc.setLocalDescription();
@@ -72,12 +71,9 @@ export class Negotiation {
   /** The server's answer to an offer of ours. */
   handleAnswer(sdp) {
     return this.#enqueue('The answer of the server could not be used', async () => {
-      if (this.#staleAnswers > 0) {
-        this.#staleAnswers -= 1;
-        return;
-      }
       if (this.#pc.signalingState !== 'have-local-offer') return;
       await this.#pc.setRemoteDescription({ type: 'answer', sdp });
+      this.#crossed = null;
       this.#tries = 0;
       this.#enter('idle');
       await this.#addEarly();
@@ -95,8 +91,6 @@ export class Negotiation {
 
   /** The reply to `is_allow_renegotiation`, or the later push. */
   handleAllowed(value) {
-    // Replies keep their order: an answer that was owed to a rolled back offer has come by now.
-    if (value !== 'ok') this.#staleAnswers = 0;
     if (this.#phase === 'asking') {
       // A push that crosses the question changes nothing: the reply itself still comes.
       if (value === true) this.#offer();
@@ -156,10 +150,12 @@ export class Negotiation {
     this.#enqueue(null, async () => {
       if (this.#pc.signalingState === 'have-local-offer') {
         await this.#pc.setLocalDescription({ type: 'rollback' });
-        this.#staleAnswers += 1;
       }
       this.#wanted = true;
       this.#enter('idle');
+      // Behind this step in the queue: by then the connection is stable again.
+      if (this.#crossed !== null) this.handleOffer(this.#crossed);
+      this.#crossed = null;
     });
   }
 

@@ -170,7 +170,7 @@ export class Session {
     this.#retryTimer = 0;
     const { room, name, publish } = this.#options;
     const url = socketUrl(window.location, { room_id: room, name, mode: this.mode, publish: publish ? null : '0' });
-    this.call = new Call(url, { mode: this.mode, local: this.#slots() }, {
+    this.call = new Call(url, { mode: this.mode, publishes: publish, local: this.#slots() }, {
       ...this.#handlers,
       joined: (who) => this.#joined(who),
       mode: (mode, reason) => {
