@@ -223,16 +223,22 @@ export class Call {
     }
   }
 
-  /** By stream id, which every browser keeps; the track id decides where two people use one stream id. */
+  /**
+   * By stream id, which every browser keeps; the track id decides where one stream holds several of a kind.
+   * Somebody who joined anew publishes under the old ids: whoever has no track yet, and came last, is meant.
+   */
   #lookUp({ track, stream }) {
-    const ours = [...this.#available.values()]
+    const inStream = [...this.#available.values()]
       .filter((info) => info.kind === track.kind && bareId(info.stream_id ?? '') === bareId(stream.id));
-    return ours.find((info) => bareId(info.id) === bareId(track.id)) ?? ours.at(-1) ?? null;
+    const exact = inStream.filter((info) => bareId(info.id) === bareId(track.id));
+    const candidates = exact.length > 0 ? exact : inStream;
+    const waiting = candidates.filter((info) => !this.remotes.get(remoteKey(info))?.[track.kind]);
+    return waiting.at(-1) ?? candidates.at(-1) ?? null;
   }
 
   #attach(info, { track, stream, receiver }) {
     const source = info.source_type === SCREEN ? SCREEN : MEDIA;
-    const key = `${info.client_id} ${info.stream_id}`;
+    const key = remoteKey(info);
     const known = this.remotes.get(key);
     const remote = known ?? { key, clientId: info.client_id, name: '', source, stream, audio: null, video: null };
     // Two people with one stream id share the browser's stream object: each tile gets its own tracks only.
@@ -361,4 +367,9 @@ export class Call {
     }
     this.remotes.clear();
   }
+}
+
+/** A tile is one stream of one person. */
+function remoteKey(info) {
+  return `${info.client_id} ${info.stream_id}`;
 }
