@@ -126,8 +126,8 @@ function refused(reason) {
 }
 
 function retrying(attempt) {
-  for (const { remote } of stage.entries) stage.removeRemote(remote);
-  reader = null;
+  stage.clear();
+  reader = figures = null;
   setBanner(`Connection lost. Joining again (try ${attempt})…`);
   $('link-dot').dataset.state = 'lost';
 }

@@ -6,6 +6,8 @@ import { contain, grid, spotlight } from './layout.js';
 const GAP = 8;
 /** A picture that would lose more than this factor of its area by filling the tile is shown whole instead. */
 const MAX_CROP = 1.6;
+/** The server draws names into the mixed picture, except on tiles lower than this (canvas pixels). */
+const LOWEST_NAMED_TILE = 48;
 
 /** A picture with its name. It never shows markup that came from the network: names are set as text. */
 export class Tile {
@@ -291,9 +293,11 @@ export class Stage {
     label.className = 'mix-tile';
     label.dataset.clientId = tile.client_id;
     label.classList.toggle('speaking', peer?.speaking === true);
-    label.classList.toggle('muted', peer?.muted === true);
     label.classList.toggle('small', tile.width * scale < 200);
     const own = tile.client_id === this.#selfId;
+    label.classList.toggle('muted', own ? this.self.root.classList.contains('muted') : peer?.muted === true);
+    label.classList.toggle('own', own);
+    label.classList.toggle('nameless', tile.height < LOWEST_NAMED_TILE);
     label.querySelector('.tile-name').textContent = own ? 'You' : peer?.name ?? '';
     label.querySelector('.tag').hidden = !own && !peer;
     label.style.left = `${tile.x * scale}px`;
