@@ -1,33 +1,25 @@
 // The page: ties the lobby, the controls, the stage and the session together.
 
 import { captureObstacle, canShareScreen, openCameraAndMicrophone, MediaError } from './media.js';
+import { Monitor } from './monitor.js';
 import { Session } from './session.js';
-import { caption, render, StatsReader } from './stats.js';
-import { Stage } from './tiles.js';
+import { Stage } from './stage.js';
 import {
   $, copyText, hideMessage, recall, remember, setBanner, setButton, setView, showMessage, showToast, startTheme,
 } from './ui.js';
-import { everyBeat, Hold, Microphone, receivedLevel } from './voice.js';
 
-/** Readings without a new frame after which a camera counts as off. */
-const STALL_READINGS = 3;
 /** Errors that `talksy.errors` keeps; older ones are dropped first. */
 const MAX_ERRORS = 100;
 
 const query = new URLSearchParams(location.search);
 const errors = [];
 const stage = new Stage({ onBlocked: () => { $('tap').hidden = false; }, onSize: reportSize });
-const microphone = new Microphone();
+const monitor = new Monitor(stage, $('stats-panel'));
 
 let session = null;
 let peers = [];
-let figures = null;
-let reader = null;
-let stalls = new Map();
-let holds = new Map();
 let starting = false;
 let wakeLock = null;
-const ownVoice = new Hold();
 
 // ---- Joining and leaving -------------------------------------------------------------------------------------
 
@@ -92,7 +84,7 @@ async function keepAwake() {
 }
 
 function joined({ clientId, mode }) {
-  reader = new StatsReader(session.call.pc);
+  monitor.follow(session);
   stage.setSelf(clientId);
   stage.clear();
   showMode(mode);
@@ -103,14 +95,11 @@ function leave() {
   if (!session) return;
   session.leave();
   session = null;
-  reader = figures = null;
   peers = [];
-  holds = new Map();
-  stalls = new Map();
   stage.clear();
   stage.self.setStream(null);
   stage.self.root.hidden = true;
-  microphone.close();
+  monitor.close();
   wakeLock?.release();
   wakeLock = null;
   setBanner(null);
@@ -127,7 +116,7 @@ function refused(reason) {
 
 function retrying(attempt) {
   stage.clear();
-  reader = figures = null;
+  monitor.follow(null);
   setBanner(`Connection lost. Joining again (try ${attempt})…`);
   $('link-dot').dataset.state = 'lost';
 }
@@ -156,8 +145,7 @@ function showRemote(remote) {
 
 function forget(remote) {
   stage.removeRemote(remote);
-  holds.delete(remote.key);
-  stalls.delete(remote.key);
+  monitor.forget(remote);
   showAlone();
 }
 
@@ -208,7 +196,7 @@ function showLocal() {
   stage.self.setStream(localStream);
   stage.self.setStalled(!cameraOn);
   stage.self.setMuted(!microphoneOn);
-  microphone.follow(localStream.getAudioTracks()[0] ?? null);
+  monitor.listenTo(localStream.getAudioTracks()[0] ?? null);
   setButton('mute', {
     pressed: publishes && !microphoneOn,
     disabled: !publishes,
@@ -245,23 +233,7 @@ async function attempt(action) {
 function showStats(open) {
   setButton('stats', { pressed: open });
   $('stats-panel').hidden = !open;
-  if (!open) for (const { tile } of [...stage.entries, { tile: stage.self }]) tile.setCaption('');
-  else drawStats();
-}
-
-function drawStats() {
-  if (!figures || $('stats-panel').hidden) return;
-  const owners = new Map();
-  for (const { remote, tile } of stage.entries) {
-    for (const kind of ['audio', 'video']) if (remote[kind]) owners.set(remote[kind].track.id, remote.name || 'Guest');
-    const track = figures.tracks.find((one) => one.trackId === remote.video?.track.id);
-    tile.setCaption(track ? caption(track) : '');
-  }
-  const camera = session.localStream.getVideoTracks()[0];
-  const own = figures.tracks.find((one) => one.direction === 'out' && camera && one.trackId === camera.id);
-  stage.self.setCaption(own ? caption(own) : '');
-  const mixed = session.mode === 'mcu' ? 'Mixed' : 'Unnamed';
-  render($('stats-panel'), figures, (track) => (track.direction === 'out' ? 'You' : owners.get(track.trackId) ?? mixed));
+  monitor.draw();
 }
 
 function setStarting(busy) {
@@ -296,48 +268,6 @@ function noteError(sentence) {
 
 function fail(error) {
   noteError(error instanceof MediaError ? error.message : `${error.message || error}`);
-}
-
-// ---- Every second --------------------------------------------------------------------------------------------
-
-async function readStats() {
-  const pc = session?.call?.pc;
-  if (!reader || pc?.connectionState !== 'connected') return;
-  const next = await reader.read().catch(() => null); // The connection was closed meanwhile.
-  if (!next || pc !== session?.call?.pc) return;
-  figures = next;
-  const channel = session.call.channel;
-  if (channel?.readyState === 'open') {
-    const data = {
-      available_outgoing_bitrate: Math.round(figures.availableOutgoing ?? 0),
-      quality_limitation_reason: figures.limitation,
-    };
-    channel.send(JSON.stringify({ type: 'stats', data }));
-  }
-  findStalls();
-  drawStats();
-}
-
-/** A camera that was switched off sends nothing: its last frame must not stay. A still screen is no such thing. */
-function findStalls() {
-  for (const { remote, tile } of stage.entries) {
-    if (remote.source === 'screen' || !remote.video) continue;
-    const frames = figures.tracks.find((track) => track.trackId === remote.video.track.id)?.frames ?? 0;
-    const before = stalls.get(remote.key) ?? { frames: -1, count: 0 };
-    const count = frames === before.frames ? before.count + 1 : 0;
-    stalls.set(remote.key, { frames, count });
-    tile.setStalled(count >= STALL_READINGS);
-  }
-}
-
-function listen(now) {
-  if (!session) return;
-  stage.self.setSpeaking('local', ownVoice.update(microphone.level(), now));
-  for (const { remote, tile } of stage.entries) {
-    if (!remote.audio) continue;
-    if (!holds.has(remote.key)) holds.set(remote.key, new Hold());
-    tile.setSpeaking('local', holds.get(remote.key).update(receivedLevel(remote.audio.receiver), now));
-  }
 }
 
 // ---- Wiring --------------------------------------------------------------------------------------------------
@@ -378,8 +308,6 @@ document.addEventListener('visibilitychange', keepAwake);
 window.addEventListener('pagehide', (event) => {
   if (!event.persisted) leave();
 });
-everyBeat(listen);
-setInterval(readStats, 1000);
 
 /** For tests, scripts and the curious: what the page knows. */
 window.talksy = {
@@ -416,5 +344,5 @@ window.talksy = {
     };
   },
   /** The last second's figures, see StatsReader.read; null before the first. */
-  stats() { return figures; },
+  stats() { return monitor.figures; },
 };

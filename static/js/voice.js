@@ -16,10 +16,9 @@ export class Hold {
   }
 }
 
-/** Calls `look(now)` at an even pace until the returned function is called. */
+/** Calls `look(now)` at an even pace for as long as the page lives. */
 export function everyBeat(look) {
-  const timer = setInterval(() => look(performance.now()), PERIOD);
-  return () => clearInterval(timer);
+  setInterval(() => look(performance.now()), PERIOD);
 }
 
 /** Level of a received audio track, 0 to 1: from its header extension or the decoder. */
