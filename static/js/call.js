@@ -1,0 +1,375 @@
+// One stay in a room: one socket, one peer connection, and who sends what on it. It never comes back to life:
+// after a break the session makes a new one.
+
+import { Negotiation, preferH264 } from './negotiation.js';
+import { Signal } from './signal.js';
+
+/** `welcome` follows `clientid` at once; a server that has none is not waited for longer than this, ms. */
+const WELCOME_WAIT = 500;
+/** A connection that is not back this long after it failed is built anew, ms. */
+const RESTART_LIMIT = 15_000;
+/** Sources of the wire protocol. */
+const MEDIA = 'media';
+const SCREEN = 'screen';
+
+/** Ids as the server has them: Firefox puts braces around them. */
+export function bareId(id) {
+  return id.replace(/^\{|\}$/g, '');
+}
+
+/**
+ * Handlers, all called with plain data:
+ * `joined({clientId, name, mode})`, `connection(state)`, `mode(mode, reason)`, `peers(list)`, `layout(layout)`,
+ * `speaker(clientId)`, `remote(remote)` (new or changed), `gone(remote)`, `mixed(stream)`, `voice(streamId, speaking)`,
+ * `channel(dataChannel)`, `error(sentence)`, `ended({opened, final, reason})`.
+ *
+ * A remote is `{key, clientId, name, source, stream, audio, video}`; audio and video are
+ * `{id, track, receiver}` or null.
+ */
+export class Call {
+  pc = null;
+  clientId = null;
+  mode;
+  peers = [];
+  remotes = new Map();
+  mixedStream = new MediaStream();
+  channel = null;
+
+  #signal;
+  #handlers;
+  #publishing;
+  #publishes;
+  #negotiation = null;
+  #local = new Map();
+  #available = new Map();
+  #unclaimed = new Set();
+  #early = [];
+  #welcomeTimer = 0;
+  #restartTimer = 0;
+
+  /** `publishes`: false for a viewer. `local`: slot → `{track, stream}` to publish from the start. */
+  constructor(url, { mode, publishes, local }, handlers) {
+    this.mode = mode === 'mcu' ? 'mcu' : 'sfu';
+    this.#handlers = handlers;
+    this.#publishing = local;
+    this.#publishes = publishes;
+    this.#signal = new Signal(url, {
+      message: (type, data, status) => this.#receive(type, data, status),
+      closed: (how) => this.#end(how),
+    });
+  }
+
+  get socket() {
+    return this.#signal.socket;
+  }
+
+  /** Sends an envelope of the protocol. */
+  send(type, data) {
+    return this.#signal.send(type, data);
+  }
+
+  /** Leaves for good. */
+  leave() {
+    this.send('leave');
+    this.#shut();
+  }
+
+  /** The server is asked for the other way of delivery; its `mode` message says when it is so. */
+  switchMode(mode) {
+    this.send('switch_mode', mode);
+  }
+
+  /** Publishes a track in a slot: microphone, camera, screen or screen-sound. */
+  publish(slot, track, stream) {
+    if (!this.pc) {
+      this.#publishing.set(slot, { track, stream });
+      return;
+    }
+    const transceiver = this.pc.addTransceiver(track, { direction: 'sendonly', streams: [stream] });
+    if (track.kind === 'video') preferH264(transceiver);
+    this.#local.set(slot, { transceiver, id: bareId(track.id), muted: false, announced: false });
+  }
+
+  /** Whether the slot has an m-line. */
+  publishes(slot) {
+    return this.#local.has(slot);
+  }
+
+  /** Puts another track (or none) on the slot's m-line. Needs no negotiation. */
+  async replace(slot, track) {
+    const local = this.#local.get(slot);
+    if (local) await local.transceiver.sender.replaceTrack(track);
+    else if (!track) this.#publishing.delete(slot);
+  }
+
+  /** Tells the server that a slot is muted, so that nothing of it is forwarded or mixed. */
+  setMuted(slot, muted) {
+    const local = this.#local.get(slot);
+    if (!local) return;
+    local.muted = muted;
+    if (local.announced) this.send('mute', { track_id: local.id, muted });
+  }
+
+  /** Ends a slot; its m-line is stopped and can be used again. */
+  unpublish(slot) {
+    this.#publishing.delete(slot);
+    const local = this.#local.get(slot);
+    if (!local) return;
+    this.#local.delete(slot);
+    if (local.transceiver.stop) local.transceiver.stop();
+    else this.pc.removeTrack(local.transceiver.sender);
+  }
+
+  #receive(type, data, status) {
+    if (type === 'error' || !status) {
+      this.#handlers.error(typeof data === 'string' ? data : 'The server could not do that.');
+    } else if (type === 'clientid') {
+      this.clientId = String(data);
+      this.#welcomeTimer = setTimeout(() => this.#connect({}), WELCOME_WAIT);
+    } else if (type === 'welcome') {
+      this.#connect(data ?? {});
+    } else if (this.pc) {
+      this.#dispatch(type, data);
+    } else {
+      this.#early.push([type, data]);
+    }
+  }
+
+  #dispatch(type, data) {
+    switch (type) {
+      case 'offer': this.#negotiation.handleOffer(data?.sdp ?? data); break;
+      case 'answer': this.#negotiation.handleAnswer(data?.sdp ?? data); break;
+      case 'candidate': if (data) this.#negotiation.handleCandidate(data); break;
+      case 'allow_renegotiation': this.#negotiation.handleAllowed(data); break;
+      case 'tracks_added': this.#typeTracks(data); break;
+      case 'tracks_available': this.#subscribe(data); break;
+      case 'mode': this.#setMode(data); break;
+      case 'room_peers': this.#setPeers(data?.peers); break;
+      case 'layout': this.#handlers.layout(data); break;
+      case 'active_speaker': this.#handlers.speaker(data?.client_id); break;
+      case 'voice_detected': this.#voice(data); break;
+      default: // Newer servers may say more than this page understands.
+    }
+  }
+
+  /** The server knows us: makes the peer connection, publishes, and catches up with what came meanwhile. */
+  #connect(welcome) {
+    clearTimeout(this.#welcomeTimer);
+    if (this.pc) return;
+    this.clientId ??= welcome.client_id ?? null;
+    if (welcome.mode === 'mcu' || welcome.mode === 'sfu') this.mode = welcome.mode;
+    const iceServers = Array.isArray(welcome.ice_servers) ? welcome.ice_servers : [];
+    this.pc = new RTCPeerConnection({ iceServers, bundlePolicy: 'max-bundle' });
+    this.pc.ontrack = (event) => this.#track(event);
+    this.pc.ondatachannel = ({ channel }) => this.#openChannel(channel);
+    this.pc.onconnectionstatechange = () => this.#connectionChanged();
+    this.#negotiation = new Negotiation(this.pc, {
+      send: (type, data) => this.send(type, data),
+      fail: (sentence) => this.#handlers.error(sentence),
+      offersFirst: this.#publishes,
+    });
+    this.#handlers.joined({ clientId: this.clientId, name: welcome.name ?? '', mode: this.mode });
+    for (const [slot, { track, stream }] of this.#publishing) this.publish(slot, track, stream);
+    for (const [type, data] of this.#early.splice(0)) this.#dispatch(type, data);
+  }
+
+  /** The server saw our tracks and wants to know what they show. */
+  #typeTracks(tracks) {
+    const types = {};
+    for (const id of Object.keys(tracks ?? {})) {
+      const entry = [...this.#local].find(([, local]) => local.id === bareId(id));
+      types[id] = entry?.[0].startsWith('screen') ? SCREEN : MEDIA;
+      if (entry) {
+        entry[1].announced = true;
+        if (entry[1].muted) this.send('mute', { track_id: entry[1].id, muted: true });
+      }
+    }
+    this.send('tracks_added', types);
+  }
+
+  #subscribe(tracks) {
+    const wanted = [];
+    for (const track of Object.values(tracks ?? {})) {
+      if (!track?.client_id || track.client_id === this.clientId) continue;
+      const id = track.track_id ?? track.id;
+      this.#available.set(`${track.client_id} ${id}`, { ...track, id });
+      wanted.push({ client_id: track.client_id, track_id: id });
+    }
+    if (wanted.length === 0 || this.mode !== 'sfu') return;
+    this.send('subscribe_tracks', wanted);
+    for (const arrival of [...this.#unclaimed]) this.#claim(arrival);
+  }
+
+  #track({ track, streams, receiver, transceiver }) {
+    const stream = streams[0] ?? new MediaStream([track]);
+    const arrival = { track, stream, receiver, mid: transceiver.mid };
+    stream.addEventListener('removetrack', (event) => {
+      if (event.track === track) this.#drop(arrival);
+    });
+    track.addEventListener('ended', () => this.#drop(arrival));
+    this.#unclaimed.add(arrival);
+    this.#claim(arrival);
+  }
+
+  /** Finds out whose track arrived: someone's whom we were told about, else the mix. */
+  #claim(arrival) {
+    const info = this.#lookUp(arrival);
+    if (info) {
+      this.#unclaimed.delete(arrival);
+      if (this.mode === 'sfu') this.#attach(info, arrival);
+    } else if (this.mode === 'mcu') {
+      this.#unclaimed.delete(arrival);
+      this.#mix(arrival);
+    }
+  }
+
+  /**
+   * By stream id, which every browser keeps; the track id decides where one stream holds several of a kind.
+   * Somebody who joined anew publishes under the old ids: whoever has no track yet, and came last, is meant.
+   */
+  #lookUp({ track, stream }) {
+    const inStream = [...this.#available.values()]
+      .filter((info) => info.kind === track.kind && bareId(info.stream_id ?? '') === bareId(stream.id));
+    const exact = inStream.filter((info) => bareId(info.id) === bareId(track.id));
+    const candidates = exact.length > 0 ? exact : inStream;
+    const waiting = candidates.filter((info) => !this.remotes.get(remoteKey(info))?.[track.kind]);
+    return waiting.at(-1) ?? candidates.at(-1) ?? null;
+  }
+
+  #attach(info, { track, stream, receiver }) {
+    const source = info.source_type === SCREEN ? SCREEN : MEDIA;
+    const key = remoteKey(info);
+    const known = this.remotes.get(key);
+    const remote = known ?? { key, clientId: info.client_id, name: '', source, stream, audio: null, video: null };
+    // Two people with one stream id share the browser's stream object: each tile gets its own tracks only.
+    const alone = [...this.remotes.values()].every((other) => other === remote || other.stream !== stream);
+    if (!known && !alone) remote.stream = new MediaStream();
+    if (!remote.stream.getTracks().includes(track)) remote.stream.addTrack(track);
+    remote.name = this.#nameOf(info.client_id) ?? info.client_name ?? '';
+    remote[track.kind] = { id: info.id, track, receiver };
+    this.remotes.set(key, remote);
+    this.#handlers.remote(remote);
+  }
+
+  #mix({ track }) {
+    for (const old of this.mixedStream.getTracks()) {
+      if (old.kind === track.kind) this.mixedStream.removeTrack(old);
+    }
+    this.mixedStream.addTrack(track);
+    this.#handlers.mixed(this.mixedStream);
+  }
+
+  #drop({ track }) {
+    for (const arrival of this.#unclaimed) if (arrival.track === track) this.#unclaimed.delete(arrival);
+    if (this.mixedStream.getTracks().includes(track)) {
+      this.mixedStream.removeTrack(track);
+      this.#handlers.mixed(this.mixedStream);
+    }
+    for (const remote of this.remotes.values()) {
+      if (remote[track.kind]?.track !== track) continue;
+      remote.stream.removeTrack(track);
+      this.#available.delete(`${remote.clientId} ${remote[track.kind].id}`);
+      remote[track.kind] = null;
+      if (remote.audio || remote.video) this.#handlers.remote(remote);
+      else this.#forget(remote);
+    }
+  }
+
+  #forget(remote) {
+    this.remotes.delete(remote.key);
+    this.#handlers.gone(remote);
+  }
+
+  #setMode(data) {
+    const mode = data?.mode;
+    if (mode !== 'sfu' && mode !== 'mcu') return;
+    const changed = mode !== this.mode;
+    this.mode = mode;
+    if (changed && mode === 'mcu') {
+      for (const remote of [...this.remotes.values()]) this.#forget(remote);
+    } else if (changed) {
+      for (const track of this.mixedStream.getTracks()) this.mixedStream.removeTrack(track);
+      this.#available.clear(); // Everything is announced again.
+    }
+    this.#handlers.mode(mode, data.reason);
+    for (const arrival of [...this.#unclaimed]) this.#claim(arrival);
+  }
+
+  #setPeers(list) {
+    if (!Array.isArray(list)) return;
+    const before = this.peers;
+    this.peers = list.filter((peer) => typeof peer?.client_id === 'string');
+    const present = new Set(this.peers.map((peer) => peer.client_id));
+    const left = new Set(before.map((peer) => peer.client_id).filter((id) => !present.has(id)));
+    for (const [key, info] of this.#available) if (left.has(info.client_id)) this.#available.delete(key);
+    for (const remote of [...this.remotes.values()]) {
+      if (left.has(remote.clientId)) this.#forget(remote);
+      else remote.name = this.#nameOf(remote.clientId) ?? remote.name;
+    }
+    this.#handlers.peers(this.peers);
+  }
+
+  #nameOf(clientId) {
+    return this.peers.find((peer) => peer.client_id === clientId)?.name;
+  }
+
+  #voice(data) {
+    const packets = Array.isArray(data?.packets) ? data.packets : [];
+    this.#handlers.voice(bareId(data?.stream_id ?? ''), packets.at(-1)?.isVoice === true);
+  }
+
+  #openChannel(channel) {
+    if (channel.label !== 'internal') return;
+    this.channel = channel;
+    channel.onmessage = (event) => this.#channelMessage(event.data);
+    const opened = () => this.#handlers.channel(channel);
+    if (channel.readyState === 'open') opened();
+    else channel.onopen = opened;
+  }
+
+  #channelMessage(text) {
+    let message;
+    try {
+      message = JSON.parse(text);
+    } catch {
+      return;
+    }
+    if (message?.type === 'vad_started' || message?.type === 'vad_ended') {
+      this.#handlers.voice(bareId(message.data?.streamID ?? ''), message.type === 'vad_started');
+    }
+  }
+
+  #connectionChanged() {
+    const state = this.pc.connectionState;
+    if (state === 'connected') {
+      clearTimeout(this.#restartTimer);
+      this.#restartTimer = 0;
+    } else if (state === 'failed') {
+      this.pc.restartIce();
+      this.#restartTimer ||= setTimeout(() => this.#end({ opened: true, final: false }), RESTART_LIMIT);
+    }
+    this.#handlers.connection(state);
+  }
+
+  #end(how) {
+    this.#shut();
+    this.#handlers.ended(how);
+  }
+
+  #shut() {
+    clearTimeout(this.#welcomeTimer);
+    clearTimeout(this.#restartTimer);
+    this.#negotiation?.close();
+    this.#signal.close();
+    if (this.pc) {
+      this.pc.ontrack = this.pc.onconnectionstatechange = null;
+      this.pc.close();
+    }
+    this.remotes.clear();
+  }
+}
+
+/** A tile is one stream of one person. */
+function remoteKey(info) {
+  return `${info.client_id} ${info.stream_id}`;
+}
