@@ -8,7 +8,8 @@
 //! The server takes its own offer back and answers the client's. A client that does the same answers the offer that
 //! the server has taken back: that answer, told by the mids that are never used twice, makes the server's offer
 //! stand, and the client's is forgotten. So after a crossing the server keeps quiet for [`CROSSED_QUIET`]: an offer
-//! that builds on one outcome is no use to a client that took the other.
+//! that builds on one outcome is no use to a client that took the other. Where two offers have the same m-lines their
+//! answers cannot be told apart: the newest is meant, and after it another quiet time lets a straggler arrive.
 //!
 //! # Files
 //! [`description`] reads and checks what came; [`codecs`] and [`extensions`] choose from it; [`session`] makes the
@@ -227,6 +228,17 @@ enum Phase {
     },
 }
 
+/// The time after offers have crossed.
+#[derive(Clone, Copy, Debug)]
+struct Quiet {
+    until: Instant,
+    /// An answer has come, though perhaps another's: what was taken back is forgotten when nothing follows.
+    answered: bool,
+}
+
+/// Offers of ours that were taken back and are remembered; the oldest are forgotten.
+const TAKEN_BACK: usize = 4;
+
 /// Offer and answer with one client. See the module.
 #[derive(Debug)]
 pub struct Negotiator {
@@ -235,17 +247,19 @@ pub struct Negotiator {
     channel_wanted: bool,
     session: Session,
     phase: Phase,
-    /// An offer of ours that was taken back; its answer may still come.
-    taken_back: Option<Session>,
+    /// Offers of ours that were taken back, oldest first; their answers may still come.
+    taken_back: VecDeque<Session>,
     offers_allowed: bool,
     /// Until then the client is expected to offer.
     held_until: Option<Instant>,
     /// Until then the answer to an offer that was taken back is expected.
-    quiet_until: Option<Instant>,
+    quiet: Option<Quiet>,
     /// The client asked while our offer was out.
     settled_owed: bool,
     /// Something changed since we last looked whether an offer is needed.
     dirty: bool,
+    /// The client may have taken an old answer for a newer one: the next offer says everything once more.
+    restate: bool,
     session_id: u64,
     version: u64,
     names: Names,
@@ -263,11 +277,12 @@ impl Negotiator {
             channel_wanted: false,
             session: Session::default(),
             phase: Phase::Stable,
-            taken_back: None,
+            taken_back: VecDeque::new(),
             held_until: None,
-            quiet_until: None,
+            quiet: None,
             settled_owed: false,
             dirty: false,
+            restate: false,
             // RFC 8829, section 5.2.1 wants 62 random bits and a value that a signed 64-bit number holds.
             session_id: names.number() >> 2,
             version: 0,
@@ -287,10 +302,8 @@ impl Negotiator {
     ) -> Result<(), NegotiationError> {
         let offer = Description::parse(sdp, Role::Offer, self.config.max_lines)?;
         apply_transport(now, &offer, port)?;
-        if let Phase::OfferOut { proposal, .. } = std::mem::replace(&mut self.phase, Phase::Stable)
-        {
-            self.taken_back = Some(proposal);
-            self.quiet_until = Some(now + CROSSED_QUIET);
+        if self.take_back() {
+            self.keep_quiet(now, false);
         }
         self.held_until = None;
         let (session, refused) = self.session.answer(&offer, &self.senders, &mut self.names);
@@ -311,25 +324,33 @@ impl Negotiator {
         port: &mut impl TransportPort,
     ) -> Result<(), NegotiationError> {
         let answer = Description::parse(sdp, Role::Answer, self.config.max_lines)?;
-        let out = match &self.phase {
-            Phase::OfferOut { proposal, .. } => Some(proposal),
-            Phase::Stable => None,
-        };
-        let offers = [out, self.taken_back.as_ref()];
-        if offers.iter().all(Option::is_none) {
+        let out = matches!(self.phase, Phase::OfferOut { .. });
+        if !out && self.taken_back.is_empty() {
             return Err(NegotiationError::AnswerWithoutOffer);
         }
-        let answered = offers
-            .into_iter()
-            .flatten()
-            .find(|offer| offer.is_answered_by(&answer))
-            .ok_or(NegotiationError::AnswerMismatch)?;
-        let (session, refused) = answered.complete(&answer, &self.senders, &mut self.names)?;
+        let matches: Vec<usize> = self
+            .offers()
+            .enumerate()
+            .filter(|(_, offer)| offer.is_answered_by(&answer))
+            .map(|(index, _)| index)
+            .collect();
+        let &newer = matches.first().ok_or(NegotiationError::AnswerMismatch)?;
+        // With equal m-lines nobody can tell which of them is meant: it may be the one before.
+        let certain = matches.len() == 1;
+        let offer = self.offers().nth(newer).cloned().unwrap_or_default();
+        let (session, refused) = offer.complete(&answer, &self.senders, &mut self.names)?;
         apply_transport(now, &answer, port)?;
         self.session = session;
-        self.phase = Phase::Stable;
-        self.taken_back = None;
-        self.quiet_until = None;
+        self.take_back();
+        // Offers that are newer than this answer's may yet be answered, older ones not any more.
+        let keep = newer + usize::from(!certain);
+        let outdated = self.taken_back.len().saturating_sub(keep);
+        self.taken_back.drain(..outdated);
+        self.quiet = None;
+        if !certain || newer > 0 || !out {
+            self.restate = true;
+            self.keep_quiet(now, true);
+        }
         self.forget(refused);
         self.settled();
         Ok(())
@@ -391,7 +412,7 @@ impl Negotiator {
 
     /// What is to be done next. Makes an offer when one is needed and allowed.
     pub fn poll_output(&mut self, now: Instant, port: &mut impl TransportPort) -> Option<Output> {
-        if self.outputs.is_empty() && self.may_offer(now) {
+        if self.outputs.is_empty() && self.may_offer() {
             self.offer(now, &port.local());
         }
         self.outputs.pop_front()
@@ -400,13 +421,15 @@ impl Negotiator {
     /// Takes an offer back that nobody answers, and lets go of what has expired.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.held_until = self.held_until.filter(|until| now < *until);
-        self.quiet_until = self.quiet_until.filter(|until| now < *until);
-        match std::mem::replace(&mut self.phase, Phase::Stable) {
-            Phase::OfferOut { proposal, deadline } if deadline <= now => {
-                self.taken_back = Some(proposal);
-                self.push_settled();
+        if let Some(quiet) = self.quiet.filter(|quiet| quiet.until <= now) {
+            self.quiet = None;
+            if quiet.answered {
+                self.taken_back.clear();
             }
-            phase => self.phase = phase,
+        }
+        if matches!(self.phase, Phase::OfferOut { deadline, .. } if deadline <= now) {
+            self.take_back();
+            self.push_settled();
         }
     }
 
@@ -416,17 +439,47 @@ impl Negotiator {
             Phase::OfferOut { deadline, .. } => Some(deadline),
             Phase::Stable => None,
         };
-        let timers = [deadline, self.held_until, self.quiet_until];
+        let timers = [
+            deadline,
+            self.held_until,
+            self.quiet.map(|quiet| quiet.until),
+        ];
         timers.into_iter().flatten().min()
     }
 
-    fn may_offer(&self, now: Instant) -> bool {
-        let passed = |until: Option<Instant>| until.is_none_or(|until| until <= now);
+    /// Our offers without an answer, newest first.
+    fn offers(&self) -> impl Iterator<Item = &Session> {
+        let out = match &self.phase {
+            Phase::OfferOut { proposal, .. } => Some(proposal),
+            Phase::Stable => None,
+        };
+        out.into_iter().chain(self.taken_back.iter().rev())
+    }
+
+    /// The offer that is out, if one is, counts as taken back.
+    fn take_back(&mut self) -> bool {
+        let phase = std::mem::replace(&mut self.phase, Phase::Stable);
+        let Phase::OfferOut { proposal, .. } = phase else {
+            return false;
+        };
+        if self.taken_back.len() == TAKEN_BACK {
+            self.taken_back.pop_front();
+        }
+        self.taken_back.push_back(proposal);
+        true
+    }
+
+    fn keep_quiet(&mut self, now: Instant, answered: bool) {
+        let until = now + CROSSED_QUIET;
+        self.quiet = Some(Quiet { until, answered });
+    }
+
+    fn may_offer(&self) -> bool {
         self.dirty
             && self.offers_allowed
+            && self.held_until.is_none()
+            && self.quiet.is_none()
             && matches!(self.phase, Phase::Stable)
-            && passed(self.held_until)
-            && passed(self.quiet_until)
     }
 
     fn offer(&mut self, now: Instant, local: &LocalTransport) {
@@ -438,7 +491,10 @@ impl Negotiator {
             &mut self.names,
         );
         self.forget(refused);
-        let Some(proposal) = proposal else { return };
+        let restated = std::mem::take(&mut self.restate).then(|| self.session.clone());
+        let Some(proposal) = proposal.or(restated) else {
+            return;
+        };
         let offer = self.describe(&proposal, Role::Offer, local);
         self.version += 1;
         self.outputs.push_back(Output::Offer(offer));

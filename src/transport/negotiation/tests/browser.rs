@@ -25,6 +25,8 @@ pub struct Slot {
     pub media: String,
     pub rejected: bool,
     pub transceiver: Option<usize>,
+    /// What the offer said that is out.
+    offered: Direction,
 }
 
 /// The page's connection.
@@ -76,9 +78,11 @@ impl Browser {
                 return false;
             }
             let placed = self.slots.iter().any(|s| s.transceiver == Some(index));
-            t.stopping && placed
-                || !placed && !t.stopping
-                || placed && t.wants.send != t.current.send && !t.stopping
+            match (placed, t.stopping) {
+                (true, true) => true,
+                (true, false) => t.wants.send != t.current.send,
+                (false, stopping) => !stopping,
+            }
         })
     }
 
@@ -103,6 +107,7 @@ impl Browser {
                 media: transceiver.kind.as_str().to_owned(),
                 rejected: false,
                 transceiver: Some(index),
+                offered: Direction::default(),
             };
             let before = self.slots.iter();
             match before
@@ -112,6 +117,10 @@ impl Browser {
                 Some(free) => slots[free] = slot,
                 None => slots.push(slot),
             }
+        }
+        for slot in &mut slots {
+            let wants = slot.transceiver.map(|t| self.transceivers[t].wants);
+            slot.offered = wants.unwrap_or_default();
         }
         let sdp = self.text(&slots, Role::Offer, None);
         self.pending = Some(slots);
@@ -153,6 +162,7 @@ impl Browser {
                 media: section.media.clone(),
                 rejected: false,
                 transceiver: None,
+                offered: Direction::default(),
             });
             if let (Some(kind), None, true) = (section.kind(), slot.transceiver, section.live) {
                 self.add_transceiver(kind, false, true);
@@ -198,20 +208,15 @@ impl Browser {
         self.pending = None;
         self.slots = slots;
         for (slot, section) in self.slots.iter_mut().zip(&answer.sections) {
-            assert!(
-                !slot.rejected || !section.live,
-                "m-line {} revived",
-                slot.mid
-            );
-            slot.rejected = !section.live;
+            slot.rejected |= !section.live;
             let Some(t) = slot.transceiver else { continue };
             let transceiver = &mut self.transceivers[t];
             transceiver.stopped |= slot.rejected;
-            transceiver.current = transceiver.wants.and(section.direction.reversed());
+            transceiver.current = slot.offered.and(section.direction.reversed());
             if transceiver.stopped {
                 transceiver.current = Direction::default();
             }
-            transceiver.has_sent |= transceiver.wants.send;
+            transceiver.has_sent |= transceiver.current.send;
             transceiver.remote_msid = section.track.stream.clone();
         }
         Ok(())

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 use super::*;
 
 mod browser;
+mod bytes;
+mod chromium;
+mod model;
 mod rules;
 
 /// What Chromium 156 offers: one microphone and one camera.
