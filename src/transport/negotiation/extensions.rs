@@ -44,6 +44,18 @@ impl Extension {
         }
     }
 
+    /// Its number in Chromium, where a microphone and a camera are offered.
+    fn standard_id(self) -> u8 {
+        match self {
+            AudioLevel => 1,
+            AbsSendTime => 2,
+            TransportCc => 3,
+            Mid => 4,
+            VideoOrientation => 13,
+            DependencyDescriptor => 12,
+        }
+    }
+
     fn fits(self, kind: MediaKind) -> bool {
         match self {
             Mid | TransportCc | AbsSendTime => true,
@@ -156,7 +168,11 @@ impl ExtensionNumbers {
     }
 
     fn allocate(&mut self, extension: Extension) -> Option<u8> {
-        let id = (1..=MAX_ID).find(|id| self.used[usize::from(*id)].is_none())?;
+        // As Chromium itself counts: it refuses an offer whose numbers collide with those of an offer of its own,
+        // even of one that it is about to roll back.
+        let id = std::iter::once(extension.standard_id())
+            .chain((1..=MAX_ID).rev())
+            .find(|id| self.used[usize::from(*id)].is_none())?;
         self.used[usize::from(id)] = Some((id, Some(extension)));
         Some(id)
     }
@@ -191,22 +207,19 @@ mod tests {
     #[test]
     fn our_numbers_are_those_of_the_client_and_never_those_of_its_other_extensions() {
         let mut numbers = ExtensionNumbers::default();
-        numbers.learn(&[(3, Some(Mid)), (1, None), (2, None)]);
+        numbers.learn(&[(3, Some(Mid)), (1, None), (14, None)]);
         let list: Vec<_> = numbers.for_offer(MediaKind::Audio).iter().collect();
         assert_eq!(
             list,
             [
                 (3, Mid),
-                (4, AudioLevel),
-                (5, TransportCc),
-                (6, AbsSendTime)
+                (13, AudioLevel),
+                (12, TransportCc),
+                (2, AbsSendTime)
             ]
         );
-        assert_eq!(numbers.for_offer(MediaKind::Video).ids().mid, Some(3));
-        assert_eq!(
-            numbers.for_offer(MediaKind::Video).ids().transport_cc,
-            Some(5)
-        );
+        let video = numbers.for_offer(MediaKind::Video).ids();
+        assert_eq!((video.mid, video.transport_cc), (Some(3), Some(12)));
     }
 
     #[test]

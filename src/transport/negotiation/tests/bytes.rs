@@ -10,6 +10,8 @@ fn mangled() -> impl Strategy<Value = String> {
         CHROMIUM_PUBLISH,
         CHROMIUM_RECVONLY,
         CHROMIUM_SIMULCAST,
+        FIREFOX_PUBLISH,
+        FIREFOX_SIMULCAST,
     ]);
     let edit = (
         any::<prop::sample::Index>(),

@@ -250,3 +250,41 @@ fn a_viewer_in_chromium_lives_through_the_loss_of_its_first_line() {
     page.server_offers(&mut bench).unwrap();
     assert_eq!(page.server_offers(&mut bench), None);
 }
+
+/// Offers cross, `late`: our fresh offer is out before the browser answers the first one.
+fn cross(page: &Page, late: bool) {
+    let mut bench = Bench::new(true);
+    let setup = "window.pc = new RTCPeerConnection(); pc.addTrack(sound());";
+    page.run(setup, &[]).unwrap();
+    page.client_offers(&mut bench);
+    bench.machine.allow_offers();
+    bench.machine.add_sender(video(1));
+    let ours = next_sdp(&mut bench);
+    page.run("pc.addTrack(picture())", &[]).unwrap();
+    let theirs = page.text("return local()");
+    bench.offer(&theirs).unwrap();
+    let stale = next_sdp(&mut bench);
+    if late {
+        bench.pass(CROSSED_QUIET);
+    }
+    // The browser rolls its own offer back, and knows no answer for it afterwards.
+    let answer = page.take_offer(&ours).unwrap();
+    assert!(page.take_answer(&stale).is_err());
+    if late {
+        assert!(page.take_offer(&next_sdp(&mut bench)).is_err());
+    }
+    bench.answer(&answer).unwrap();
+    page.client_offers(&mut bench);
+    bench.pass(CROSSED_QUIET);
+    page.server_offers(&mut bench);
+    let (receive, send) = bench.machine.session.flows(&bench.machine.senders);
+    assert_eq!((receive.len(), send.len()), (2, 1));
+}
+
+#[test]
+#[ignore = "needs chromium and chromedriver"]
+fn offers_that_cross_leave_chromium_with_a_working_session() {
+    let page = Page::open();
+    cross(&page, false);
+    cross(&page, true);
+}

@@ -17,6 +17,11 @@ const CHROMIUM_RECVONLY: &str = include_str!("../testdata/chromium_recvonly.sdp"
 /// A camera in three layers, and a data channel.
 const CHROMIUM_SIMULCAST: &str = include_str!("../testdata/chromium_simulcast.sdp");
 
+/// What Firefox 153 offers without an H.264 plugin: one microphone and one camera.
+const FIREFOX_PUBLISH: &str = include_str!("../testdata/firefox_publish.sdp");
+/// A camera in two layers.
+const FIREFOX_SIMULCAST: &str = include_str!("../testdata/firefox_simulcast.sdp");
+
 /// A transport that remembers what it was told.
 #[derive(Default)]
 pub(super) struct FakePort {

@@ -84,6 +84,34 @@ fn a_camera_of_chromium_is_received_as_constrained_baseline_h264_with_its_number
 }
 
 #[test]
+fn a_camera_of_firefox_without_h264_is_received_as_vp8_with_its_ids_without_braces() {
+    let mut bench = Bench::new(true);
+    bench.offer(FIREFOX_PUBLISH).unwrap();
+    let outputs = bench.drain();
+    assert_eq!(
+        m_lines(answer_text(&outputs)),
+        [
+            "m=audio 9 UDP/TLS/RTP/SAVPF 109",
+            "m=video 9 UDP/TLS/RTP/SAVPF 120 124"
+        ]
+    );
+    let (receive, _) = lines(&outputs);
+    assert_eq!(receive[1].payloads[0].codec, Codec::Vp8);
+    assert_eq!(receive[1].track_id.len(), 36);
+    assert_eq!(receive[0].stream_id, receive[1].stream_id);
+    assert!(receive[1].ssrcs[0].rtx.is_some());
+}
+
+#[test]
+fn of_the_streams_that_firefox_lists_for_its_layers_only_the_first_counts() {
+    let mut bench = Bench::new(true);
+    bench.offer(FIREFOX_SIMULCAST).unwrap();
+    let outputs = bench.drain();
+    assert!(!answer_text(&outputs).contains("simulcast"));
+    assert!(lines(&outputs).0[0].ssrcs.len() <= 1);
+}
+
+#[test]
 fn simulcast_is_declined_and_a_data_channel_of_the_client_accepted() {
     let mut bench = Bench::new(true);
     bench.offer(CHROMIUM_SIMULCAST).unwrap();
