@@ -8,6 +8,7 @@
 //! The faults of the stack below are met where they belong; each of those files begins with its list.
 
 pub mod candidates;
+pub mod negotiation;
 mod channel;
 mod client_hello;
 mod drops;

@@ -1,0 +1,424 @@
+//! The payload types of an m-line: which of them are accepted, and in what order.
+
+use crate::rtp::params::{Codec, MediaKind, PayloadParams};
+
+/// What an answer says about Opus, whatever was offered (RFC 7587, section 7.1).
+pub(super) const OPUS_FMTP: &str = "minptime=10;useinbandfec=1";
+
+/// The H.264 that everything decodes and the mixer encodes (RFC 6184, section 8.1).
+const H264_FMTP: &str = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f";
+
+/// Format parameters longer than this are not those of a codec that is accepted.
+const MAX_FMTP: usize = 256;
+
+/// Feedback lines of one m-line; further ones are ignored.
+const MAX_FEEDBACK: usize = 1024;
+
+/// The feedback that a payload type has (RFC 4585, section 4.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Feedback {
+    pub nack: bool,
+    pub pli: bool,
+    pub fir: bool,
+    pub transport_cc: bool,
+}
+
+impl Feedback {
+    const ALL: Feedback = Feedback {
+        nack: true,
+        pli: true,
+        fir: true,
+        transport_cc: true,
+    };
+    const AUDIO: Feedback = Feedback {
+        nack: false,
+        pli: false,
+        fir: false,
+        transport_cc: true,
+    };
+
+    fn merge(&mut self, value: &str) {
+        match value {
+            "nack" => self.nack = true,
+            "nack pli" => self.pli = true,
+            "ccm fir" => self.fir = true,
+            "transport-cc" => self.transport_cc = true,
+            // goog-remb among them: transport-wide feedback takes its place.
+            _ => {}
+        }
+    }
+
+    fn and(self, other: Feedback) -> Feedback {
+        Feedback {
+            nack: self.nack && other.nack,
+            pli: self.pli && other.pli,
+            fir: self.fir && other.fir,
+            transport_cc: self.transport_cc && other.transport_cc,
+        }
+    }
+
+    /// The values of its `a=rtcp-fb` lines.
+    pub(super) fn values(self) -> impl Iterator<Item = &'static str> {
+        [
+            (self.transport_cc, "transport-cc"),
+            (self.fir, "ccm fir"),
+            (self.nack, "nack"),
+            (self.pli, "nack pli"),
+        ]
+        .into_iter()
+        .filter_map(|(has, value)| has.then_some(value))
+    }
+}
+
+/// A payload type that is accepted, with its retransmissions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Payload {
+    pub payload_type: u8,
+    pub codec: Codec,
+    /// Its format parameters, empty for none.
+    pub fmtp: String,
+    pub rtx: Option<u8>,
+    pub feedback: Feedback,
+    /// Lower is better, and two payload types of one rank are the same configuration.
+    rank: u8,
+}
+
+impl Payload {
+    /// In the packet path's form.
+    pub(super) fn params(&self) -> PayloadParams {
+        PayloadParams {
+            payload_type: self.payload_type,
+            codec: self.codec,
+            rtx: self.rtx,
+            nack: self.feedback.nack,
+            pli: self.feedback.pli,
+            fir: self.feedback.fir,
+            transport_cc: self.feedback.transport_cc,
+        }
+    }
+
+    /// This payload type as the other side's answer confirms it, with the other side's numbers.
+    pub(super) fn confirmed(&self, answered: &[Payload]) -> Option<Payload> {
+        let theirs = answered.iter().find(|p| p.rank == self.rank)?;
+        Some(Payload {
+            payload_type: theirs.payload_type,
+            rtx: self.rtx.and(theirs.rtx),
+            feedback: self.feedback.and(theirs.feedback),
+            ..self.clone()
+        })
+    }
+}
+
+/// The best payload type of `codec` among `payloads`.
+pub(super) fn best_of(payloads: &[Payload], codec: Codec) -> Option<&Payload> {
+    payloads
+        .iter()
+        .filter(|p| p.codec == codec)
+        .min_by_key(|p| p.rank)
+}
+
+/// The payload type that a publisher is to send: H.264 if it can, so that the mixer can show it.
+pub(super) fn best(payloads: &[Payload]) -> Option<&Payload> {
+    payloads.iter().min_by_key(|p| p.rank)
+}
+
+/// The attributes of an m-line that describe its payload types, as they come.
+#[derive(Default)]
+pub(super) struct PayloadReader {
+    rtpmap: Vec<(u8, String)>,
+    fmtp: Vec<(u8, String)>,
+    /// `None`: for all (`*`).
+    feedback: Vec<(Option<u8>, String)>,
+}
+
+impl PayloadReader {
+    /// The value of `a=rtpmap`.
+    pub(super) fn rtpmap(&mut self, value: &str) {
+        insert(&mut self.rtpmap, value);
+    }
+
+    /// The value of `a=fmtp`.
+    pub(super) fn fmtp(&mut self, value: &str) {
+        insert(&mut self.fmtp, value);
+    }
+
+    /// The value of `a=rtcp-fb`.
+    pub(super) fn feedback(&mut self, value: &str) {
+        let entry = match value.strip_prefix("* ") {
+            Some(rest) => Some((None, rest.trim().to_owned())),
+            None => numbered(value).map(|(pt, rest)| (Some(pt), rest)),
+        };
+        if self.feedback.len() < MAX_FEEDBACK {
+            self.feedback.extend(entry);
+        }
+    }
+
+    /// The accepted ones of `payload_types`, in their order.
+    pub(super) fn finish(self, kind: MediaKind, payload_types: &[u8]) -> Vec<Payload> {
+        let mut payloads: Vec<Payload> = Vec::new();
+        for &payload_type in payload_types {
+            if payloads.iter().all(|p| p.payload_type != payload_type)
+                && let Some(payload) = self.payload(kind, payload_type, payload_types)
+            {
+                payloads.push(payload);
+            }
+        }
+        payloads
+    }
+
+    fn payload(&self, kind: MediaKind, payload_type: u8, listed: &[u8]) -> Option<Payload> {
+        let codec = accepted_codec(self.value(&self.rtpmap, payload_type)?)?;
+        let fmtp = self.value(&self.fmtp, payload_type).unwrap_or_default();
+        let rank = rank(codec, fmtp)?;
+        let clean = fmtp.len() <= MAX_FMTP && fmtp.chars().all(|c| (' '..='~').contains(&c));
+        if codec.kind() != kind || !clean {
+            return None;
+        }
+        let mut feedback = Feedback::default();
+        for (pt, value) in &self.feedback {
+            if pt.is_none_or(|pt| pt == payload_type) {
+                feedback.merge(value);
+            }
+        }
+        Some(Payload {
+            payload_type,
+            codec,
+            fmtp: fmtp.to_owned(),
+            rtx: listed
+                .iter()
+                .copied()
+                .find(|rtx| self.repairs(*rtx, payload_type)),
+            feedback,
+            rank,
+        })
+    }
+
+    /// RFC 4588, section 8.1.
+    fn repairs(&self, rtx: u8, payload_type: u8) -> bool {
+        let is_rtx = self
+            .value(&self.rtpmap, rtx)
+            .is_some_and(|map| map.len() > 4 && map.as_bytes()[..4].eq_ignore_ascii_case(b"rtx/"));
+        let apt = self
+            .value(&self.fmtp, rtx)
+            .and_then(|fmtp| parameter(fmtp, "apt"));
+        is_rtx && apt.and_then(|apt| apt.parse().ok()) == Some(payload_type)
+    }
+
+    fn value<'a>(&self, list: &'a [(u8, String)], payload_type: u8) -> Option<&'a str> {
+        let entry = list.iter().find(|(pt, _)| *pt == payload_type);
+        entry.map(|(_, value)| value.as_str())
+    }
+}
+
+/// The first line of a payload type counts: so the lists have at most 256 entries.
+fn insert(list: &mut Vec<(u8, String)>, value: &str) {
+    if let Some((number, rest)) = numbered(value)
+        && list.iter().all(|(known, _)| *known != number)
+    {
+        list.push((number, rest));
+    }
+}
+
+fn numbered(value: &str) -> Option<(u8, String)> {
+    let (number, rest) = value.split_once(' ')?;
+    Some((number.parse().ok()?, rest.trim().to_owned()))
+}
+
+/// The value of `name` in `name=value;name=value`.
+fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
+    fmtp.split(';').find_map(|part| {
+        let (key, value) = part.split_once('=')?;
+        key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
+    })
+}
+
+fn accepted_codec(rtpmap: &str) -> Option<Codec> {
+    let mut parts = rtpmap.split('/');
+    let codec = Codec::from_encoding_name(parts.next()?.trim())?;
+    let clock: u32 = parts.next()?.trim().parse().ok()?;
+    let channels = parts.next().unwrap_or("1").trim();
+    let right = clock == codec.clock_rate() && (codec != Codec::Opus || channels == "2");
+    right.then_some(codec)
+}
+
+/// The order of preference. `None`: a configuration that is not accepted.
+fn rank(codec: Codec, fmtp: &str) -> Option<u8> {
+    match codec {
+        Codec::Opus => Some(0),
+        Codec::H264 => {
+            // RFC 6184, section 8.1: absent means mode 0, and plain baseline.
+            if parameter(fmtp, "packetization-mode") != Some("1") {
+                return None;
+            }
+            let profile = parameter(fmtp, "profile-level-id").unwrap_or("42000a");
+            let profile = u32::from_str_radix(profile, 16).ok()?;
+            match (profile >> 16, (profile >> 8) & 0x40) {
+                (0x42, 0) => Some(2),
+                (0x42, _) => Some(1),
+                _ => None,
+            }
+        }
+        Codec::Vp8 => Some(3),
+        // Only 8 bit 4:2:0 (RFC 9628, section 6; AV1 RTP specification, section 7.2).
+        Codec::Vp9 => (parameter(fmtp, "profile-id").unwrap_or("0") == "0").then_some(4),
+        Codec::Av1 => (parameter(fmtp, "profile").unwrap_or("0") == "0").then_some(5),
+    }
+}
+
+/// The payload types in use on one leg. Under BUNDLE a number means one thing (RFC 9143, section 9.1).
+#[derive(Clone, Debug, Default)]
+pub(super) struct PayloadNumbers {
+    known: Vec<Payload>,
+    /// One bit for each number that the client has used for anything.
+    used: u128,
+}
+
+impl PayloadNumbers {
+    /// The client listed these numbers on an m-line, and `payloads` of them are accepted.
+    pub(super) fn learn(&mut self, payload_types: &[u8], payloads: &[Payload]) {
+        for &pt in payload_types {
+            self.used |= bit(pt);
+        }
+        for payload in payloads {
+            self.known.retain(|known| known.rank != payload.rank);
+            self.known.push(payload.clone());
+        }
+    }
+
+    /// The payload type of `codec` on a new m-line of ours. `None`: all numbers are in use.
+    pub(super) fn for_offer(&mut self, codec: Codec) -> Option<Payload> {
+        if let Some(known) = best_of(&self.known, codec) {
+            return Some(known.clone());
+        }
+        let (standard, standard_rtx) = standard_numbers(codec);
+        let payload_type = self.allocate(standard)?;
+        let rtx = standard_rtx.and_then(|number| self.allocate(number));
+        let fmtp = match codec {
+            Codec::Opus => OPUS_FMTP,
+            Codec::H264 => H264_FMTP,
+            Codec::Vp9 => "profile-id=0",
+            Codec::Vp8 | Codec::Av1 => "",
+        };
+        let payload = Payload {
+            payload_type,
+            codec,
+            fmtp: fmtp.to_owned(),
+            rtx,
+            feedback: match codec.kind() {
+                MediaKind::Audio => Feedback::AUDIO,
+                MediaKind::Video => Feedback::ALL,
+            },
+            rank: rank(codec, fmtp)?,
+        };
+        self.known.push(payload.clone());
+        Some(payload)
+    }
+
+    fn allocate(&mut self, standard: u8) -> Option<u8> {
+        // The dynamic range first, then what RFC 5761, section 4 leaves besides it.
+        let number = std::iter::once(standard)
+            .chain(96..=127)
+            .chain(35..=63)
+            .find(|number| self.used & bit(*number) == 0)?;
+        self.used |= bit(number);
+        Some(number)
+    }
+}
+
+fn bit(payload_type: u8) -> u128 {
+    1u128.checked_shl(payload_type.into()).unwrap_or(0)
+}
+
+fn standard_numbers(codec: Codec) -> (u8, Option<u8>) {
+    match codec {
+        Codec::Opus => (111, None),
+        Codec::Vp8 => (96, Some(97)),
+        Codec::Vp9 => (98, Some(99)),
+        Codec::H264 => (108, Some(109)),
+        Codec::Av1 => (45, Some(46)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn video(lines: &[&str], payload_types: &[u8]) -> Vec<Payload> {
+        let mut reader = PayloadReader::default();
+        for line in lines {
+            match line.split_once(':') {
+                Some(("rtpmap", value)) => reader.rtpmap(value),
+                Some(("fmtp", value)) => reader.fmtp(value),
+                Some(("rtcp-fb", value)) => reader.feedback(value),
+                _ => panic!("{line}"),
+            }
+        }
+        reader.finish(MediaKind::Video, payload_types)
+    }
+
+    #[test]
+    fn constrained_baseline_is_preferred_and_mode_zero_and_main_profile_are_declined() {
+        let payloads = video(
+            &[
+                "rtpmap:96 VP8/90000",
+                "rtpmap:97 H264/90000",
+                "fmtp:97 packetization-mode=1;profile-level-id=42001f",
+                "rtpmap:98 H264/90000",
+                "fmtp:98 profile-level-id=42e01f; packetization-mode=1",
+                "rtpmap:99 H264/90000",
+                "fmtp:99 packetization-mode=0;profile-level-id=42e01f",
+                "rtpmap:100 H264/90000",
+                "fmtp:100 packetization-mode=1;profile-level-id=4d001f",
+                "rtpmap:101 VP9/90000",
+                "fmtp:101 profile-id=2",
+            ],
+            &[96, 97, 98, 99, 100, 101],
+        );
+        let numbers: Vec<_> = payloads.iter().map(|p| p.payload_type).collect();
+        assert_eq!(numbers, [96, 97, 98]);
+        assert_eq!(best(&payloads).map(|p| p.payload_type), Some(98));
+    }
+
+    #[test]
+    fn retransmissions_and_feedback_belong_to_their_payload_type() {
+        let payloads = video(
+            &[
+                "rtpmap:96 VP8/90000",
+                "rtcp-fb:96 nack",
+                "rtcp-fb:* ccm fir",
+                "rtcp-fb:96 goog-remb",
+                "rtpmap:97 rtx/90000",
+                "fmtp:97 apt=96",
+                "rtpmap:98 VP9/90000",
+            ],
+            &[96, 97, 98],
+        );
+        assert_eq!(payloads[0].rtx, Some(97));
+        assert_eq!(
+            payloads[0].feedback.values().collect::<Vec<_>>(),
+            ["ccm fir", "nack"]
+        );
+        assert_eq!(payloads[1].rtx, None);
+        assert_eq!(
+            payloads[1].feedback.values().collect::<Vec<_>>(),
+            ["ccm fir"]
+        );
+    }
+
+    #[test]
+    fn a_codec_that_the_client_has_not_named_gets_a_number_that_the_client_does_not_use() {
+        let mut numbers = PayloadNumbers::default();
+        numbers.learn(&[108, 96, 97], &[]);
+        let payload = numbers.for_offer(Codec::H264).unwrap();
+        assert_eq!((payload.payload_type, payload.rtx), (98, Some(109)));
+        assert_eq!(numbers.for_offer(Codec::H264).unwrap(), payload);
+    }
+
+    #[test]
+    fn mono_opus_at_another_clock_is_not_opus() {
+        assert_eq!(accepted_codec("opus/48000/2"), Some(Codec::Opus));
+        assert_eq!(accepted_codec("OPUS/48000/1"), None);
+        assert_eq!(accepted_codec("opus/16000/2"), None);
+        assert_eq!(accepted_codec("opus"), None);
+    }
+}
