@@ -2,6 +2,7 @@
 //!
 //! See the README for what it is; `docs/design.md` for why it is so.
 
+pub mod demo;
 pub mod ids;
 pub mod mcu;
 pub mod rtp;
