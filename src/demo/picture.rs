@@ -14,6 +14,9 @@ use super::DemoError;
 /// Length of the loop. Whatever moves returns to its start in this time, so the seam is not seen.
 const LOOP_SECONDS: u32 = 4;
 
+/// Luma steps of the noise, peak to peak.
+const GRAIN: u8 = 12;
+
 /// What a synthetic camera shows and how it is encoded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Picture {
@@ -51,6 +54,7 @@ impl Picture {
         let mut canvas = Canvas::filled(self.width, self.height, self.colour);
         let frames = self.fps * LOOP_SECONDS;
         let (w, h) = (self.width, self.height);
+        canvas.grain(index);
 
         // A lighter bar runs along the bottom: the picture visibly lives, and its centre stays free.
         let bar = w / 8;
@@ -88,7 +92,7 @@ impl PictureLoop {
     /// Draws and encodes the loop. Takes some hundred milliseconds of CPU: call it off the async threads.
     ///
     /// # Errors
-    /// [`DemoError::Picture`] when the size is odd or the encoder refuses.
+    /// [`DemoError::Picture`] when the size is odd, the bit rate too low or the encoder refuses.
     pub fn encode(picture: &Picture) -> Result<Self, DemoError> {
         let even = picture.width.is_multiple_of(2) && picture.height.is_multiple_of(2);
         if !even || picture.fps == 0 {
@@ -104,16 +108,20 @@ impl PictureLoop {
             .intra_frame_period(IntraFramePeriod::auto())
             .scene_change_detect(false)
             .num_threads(1)
-            .skip_frames(false);
+            // Without it the encoder holds no rate (and says so on stderr); at usual rates it skips nothing.
+            .skip_frames(true);
         let mut encoder = Encoder::with_api_config(OpenH264API::from_source(), config)
             .map_err(|e| DemoError::Picture(e.to_string()))?;
         let frames = (0..picture.fps * LOOP_SECONDS)
             .map(|i| {
                 let yuv = YUVBuffer::from_vec(picture.draw(i), picture.width, picture.height);
-                encoder
-                    .encode(&yuv)
-                    .map(|unit| Bytes::from(unit.to_vec()))
-                    .map_err(|e| DemoError::Picture(e.to_string()))
+                match encoder.encode(&yuv).map(|unit| unit.to_vec()) {
+                    Ok(unit) if unit.is_empty() => Err(DemoError::Picture(
+                        "the bit rate is too low for the size".into(),
+                    )),
+                    Ok(unit) => Ok(Bytes::from(unit)),
+                    Err(error) => Err(DemoError::Picture(error.to_string())),
+                }
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok(PictureLoop {
@@ -179,6 +187,20 @@ impl Canvas {
             let span = row * cw + x0 / 2..row * cw + x1 / 2;
             self.planes[cb_at + span.start..cb_at + span.end].fill(cb);
             self.planes[cr_at + span.start..cr_at + span.end].fill(cr);
+        }
+    }
+
+    /// Roughens the luma a little, differently in every frame: a flat picture would cost a camera's tenth.
+    fn grain(&mut self, frame: u32) {
+        let mut state = frame.wrapping_mul(0x9e37_79b9) | 1;
+        for luma in &mut self.planes[..self.width * self.height] {
+            // Xorshift (Marsaglia 2003): even noise without a table.
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            *luma = luma
+                .saturating_add((state >> 24) as u8 % GRAIN)
+                .saturating_sub(GRAIN / 2);
         }
     }
 
