@@ -2,14 +2,17 @@
 
 mod support;
 
+use futures_util::{SinkExt, StreamExt};
 use std::time::Duration;
 use support::analysis::{Recording, colour_distance};
 use support::browser::{Browser, Devices};
 use support::eventually;
 use support::media::{BLUE, Camera, GREEN, RED};
 use support::process::marked;
+use support::python::PythonClient;
 use support::server::StaticPage;
 use talksy_unit::demo::Sound;
+use tokio_tungstenite::tungstenite::Message;
 
 /// Sees itself in `#own`; `call()` sends camera and microphone through a pair of connections into `#other`.
 const PAGE: &str = r#"<!doctype html><title>harness</title>
@@ -132,6 +135,28 @@ async fn a_browser_that_is_dropped_in_the_middle_leaves_no_process() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_client_in_python_joins_and_leaves_and_tells_of_it() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/ws", listener.local_addr().unwrap());
+    let mut client = PythonClient::start(&url, &["--room", "a room", "--seconds", "1"]);
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+    let hello = r#"{"status": true, "type": "clientid", "data": "00ff"}"#;
+    socket.send(Message::text(hello)).await.unwrap();
+    let joined = client
+        .wait_for("joined", Duration::from_secs(5), |_| true)
+        .await;
+    assert_eq!(joined["client_id"], "00ff");
+    let said = socket.next().await.unwrap().unwrap();
+    assert_eq!(
+        said.to_text().unwrap(),
+        r#"{"type": "leave", "data": null}"#
+    );
+    drop(socket);
+    assert!(client.ended(Duration::from_secs(10)));
 }
 
 #[test]

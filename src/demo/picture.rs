@@ -30,8 +30,8 @@ pub struct Picture {
     pub bitrate: u32,
     /// Background colour as R, G, B.
     pub colour: [u8; 3],
-    /// The number that is written in the middle.
-    pub number: u32,
+    /// The number that is written in the middle; without one the middle is plain.
+    pub number: Option<u32>,
 }
 
 impl Picture {
@@ -45,7 +45,16 @@ impl Picture {
             fps: 20,
             bitrate: 500_000,
             colour: rgb_of_hue(hue),
-            number,
+            number: Some(number),
+        }
+    }
+
+    /// The same without a number: a colour that tests find in the middle.
+    pub fn plain(colour: [u8; 3]) -> Self {
+        Picture {
+            colour,
+            number: None,
+            ..Picture::numbered(0)
         }
     }
 
@@ -76,7 +85,9 @@ impl Picture {
             [255, 255, 255],
         );
 
-        canvas.number(self.number);
+        if let Some(number) = self.number {
+            canvas.number(number);
+        }
         canvas.planes
     }
 }

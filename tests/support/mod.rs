@@ -8,6 +8,7 @@ pub mod browser;
 pub mod media;
 pub mod page;
 pub mod process;
+pub mod python;
 pub mod server;
 
 use std::time::{Duration, Instant};
