@@ -25,7 +25,7 @@ pub struct Observed {
     pub server_answers: u64,
     /// Keyframe requests (PLI, FIR) for what we publish.
     pub keyframe_requests: u64,
-    /// Data channels that the server opened, by label.
+    /// Labels of the data channels that opened, an own one included.
     pub data_channels: Vec<String>,
     /// Tracks that we receive, in order of appearance.
     pub tracks: Vec<ReceivedTrack>,

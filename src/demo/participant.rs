@@ -45,6 +45,9 @@ pub struct ParticipantConfig {
     pub audio: Option<Arc<VoiceLoop>>,
     /// Whether it subscribes to whatever becomes available.
     pub subscribe: bool,
+    /// Whether its own offer has a data channel (`own`). Without one the crate gets none later either: it starts SCTP only
+    /// together with DTLS, where a browser starts it whenever the server brings m=application.
+    pub opens_channel: bool,
     /// Common start of all voices that take turns.
     pub epoch: Instant,
     /// Takes every received packet; what does not fit is dropped (the counters still see it).
@@ -64,6 +67,7 @@ impl ParticipantConfig {
             video: None,
             audio: None,
             subscribe: true,
+            opens_channel: false,
             epoch: Instant::now(),
             packets: None,
             query: Vec::new(),

@@ -141,6 +141,9 @@ impl Session {
             let video = Outgoing::add(&self.connection, &stream_id, RtpCodecKind::Video).await?;
             self.outgoing.push(video);
         }
+        if self.config.opens_channel {
+            self.connection.create_data_channel("own", None).await?;
+        }
         let offer = self.connection.create_offer(None).await?;
         self.connection.set_local_description(offer.clone()).await?;
         self.offer = Offer::Sent;

@@ -148,6 +148,7 @@ async fn it_publishes_both_kinds_names_them_and_takes_a_track_of_a_server_offer(
     let config = ParticipantConfig {
         video: Some(video.clone()),
         audio: Some(audio),
+        opens_channel: true,
         ..ParticipantConfig::viewer(&url, "r", "n")
     };
     let joining = tokio::spawn(Participant::join(config));
@@ -180,13 +181,22 @@ async fn it_publishes_both_kinds_names_them_and_takes_a_track_of_a_server_offer(
     let out = Outgoing::add(&server.connection, "stream-of-c", RtpCodecKind::Video)
         .await
         .unwrap();
+    let channel = server
+        .connection
+        .create_data_channel("internal", None)
+        .await
+        .unwrap();
     server.offer().await;
     server.until("answer").await;
     let sending = tokio::spawn(send::pictures(out, video, server.observed.clone()));
     let seen = participant
-        .wait_until(DEADLINE, |seen| seen.tracks.iter().any(|t| t.frames > 3))
+        .wait_until(DEADLINE, |seen| {
+            seen.tracks.iter().any(|t| t.frames > 3)
+                && seen.data_channels.iter().any(|label| label == "internal")
+        })
         .await
         .unwrap();
+    drop(channel);
     assert_eq!(
         (seen.server_answers, seen.server_offers, seen.crossed_offers),
         (1, 1, 0)
