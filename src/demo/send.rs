@@ -79,6 +79,11 @@ impl Outgoing {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn sender(&self) -> Arc<dyn RtpSender> {
+        self.sender.clone()
+    }
+
     /// The payload type that offer and answer agreed on for the codec that we have.
     async fn payload_type(&self) -> Result<u8, DemoError> {
         let wanted = self

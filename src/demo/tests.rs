@@ -253,6 +253,65 @@ async fn a_keyframe_request_brings_a_keyframe_before_the_loop_does() {
         .unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recycled_m_line_brings_the_next_track() {
+    let (listener, url) = listen().await;
+    let video = tiny_camera();
+    let joining = tokio::spawn(Participant::join(ParticipantConfig::viewer(&url, "r", "n")));
+    let mut server = SmallServer::accept(listener).await;
+    let mut participant = joining.await.unwrap().unwrap();
+    for turn in 0..3 {
+        let stream = format!("stream-{turn}");
+        let out = Outgoing::add(&server.connection, &stream, RtpCodecKind::Video)
+            .await
+            .unwrap();
+        let sender = out.sender();
+        server.offer().await;
+        server.until("answer").await;
+        server.wait_until(|seen| seen.connected).await;
+        let sending = tokio::spawn(send::pictures(out, video.clone(), server.observed.clone()));
+        participant
+            .wait_until(DEADLINE, |seen| {
+                seen.tracks
+                    .iter()
+                    .any(|t| t.stream_id == stream && t.frames > 3)
+            })
+            .await
+            .unwrap();
+        sending.abort();
+        server.connection.remove_track(&sender).await.unwrap();
+        server.offer().await;
+        server.until("answer").await;
+    }
+    assert_eq!(participant.observed().server_offers, 6);
+    let sdp = server.connection.local_description().await.unwrap().sdp;
+    assert_eq!(sdp.matches("\nm=").count(), 1, "{sdp}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_that_crosses_our_own_is_left_to_the_server() {
+    let (listener, url) = listen().await;
+    let config = ParticipantConfig {
+        video: Some(tiny_camera()),
+        ..ParticipantConfig::viewer(&url, "r", "n")
+    };
+    let joining = tokio::spawn(Participant::join(config));
+    let mut server = SmallServer::accept(listener).await;
+    let mut participant = joining.await.unwrap().unwrap();
+    server
+        .say("offer", json!({"type": "offer", "sdp": "v=0"}))
+        .await;
+    participant
+        .wait_until(DEADLINE, |seen| seen.server_offers == 1)
+        .await
+        .unwrap();
+    server
+        .wait_until(|seen| seen.tracks_of(MediaKind::Video).any(|t| t.frames > 3))
+        .await;
+    let seen = participant.observed();
+    assert_eq!((seen.crossed_offers, seen.server_answers), (1, 1));
+}
+
 #[tokio::test]
 async fn a_server_that_closes_ends_the_participant() {
     let (listener, url) = listen().await;
