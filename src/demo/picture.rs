@@ -1,4 +1,4 @@
-//! The picture of a synthetic participant: its number on its own colour, with a bar that moves, encoded once into a loop.
+//! The picture of a synthetic participant: its number on its own colour, with a dot that runs around it, encoded once into a loop.
 
 use bytes::Bytes;
 use openh264::OpenH264API;
@@ -13,6 +13,18 @@ use super::DemoError;
 
 /// Length of the loop. Whatever moves returns to its start in this time, so the seam is not seen.
 const LOOP_SECONDS: u32 = 4;
+
+/// Backgrounds of successive numbers, from 0: far from one another, and white is readable on each.
+const PALETTE: [[u8; 3]; 8] = [
+    [71, 85, 105],
+    [67, 76, 200],
+    [13, 140, 128],
+    [201, 112, 20],
+    [196, 40, 84],
+    [20, 124, 186],
+    [136, 62, 190],
+    [86, 128, 36],
+];
 
 /// Luma steps of the noise, peak to peak.
 const GRAIN: u8 = 12;
@@ -35,16 +47,14 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// 640x360 at 20 frames/s and 500 kbit/s, with a hue that differs well from those of the neighbouring numbers.
+    /// 640x360 at 20 frames/s and 500 kbit/s, in a colour that differs well from those of the neighbouring numbers.
     pub fn numbered(number: u32) -> Self {
-        // The golden angle keeps the hues of any few successive numbers far apart.
-        let hue = (number as f32 * 137.508) % 360.0;
         Picture {
             width: 640,
             height: 360,
             fps: 20,
             bitrate: 500_000,
-            colour: rgb_of_hue(hue),
+            colour: PALETTE[number as usize % PALETTE.len()],
             number: Some(number),
         }
     }
@@ -61,33 +71,14 @@ impl Picture {
     /// Draws frame `index` of the loop as I420.
     pub fn draw(&self, index: u32) -> Vec<u8> {
         let mut canvas = Canvas::filled(self.width, self.height, self.colour);
-        let frames = self.fps * LOOP_SECONDS;
-        let (w, h) = (self.width, self.height);
-        canvas.grain(index);
-
-        // A lighter bar runs along the bottom: the picture visibly lives, and its centre stays free.
-        let bar = w / 8;
-        let x = (w * index as usize) / frames as usize;
-        let light = self.colour.map(|c| c / 2 + 127);
-        canvas.rectangle(x, h - h / 8, bar.min(w - x), h / 16, light);
-        canvas.rectangle(0, h - h / 8, (x + bar).saturating_sub(w), h / 16, light);
-
-        // A dot on a circle around the upper left corner region shows the direction of time.
-        let turn = std::f32::consts::TAU * index as f32 / frames as f32;
-        let radius = h as f32 / 12.0;
-        let (cx, cy) = (w as f32 / 8.0, h as f32 / 5.0);
-        let dot = h / 24;
-        canvas.rectangle(
-            (cx + radius * turn.cos()) as usize,
-            (cy + radius * turn.sin()) as usize,
-            dot,
-            dot,
-            [255, 255, 255],
-        );
-
         if let Some(number) = self.number {
-            canvas.number(number);
+            canvas.shade(self.colour);
+            let turn = index as f32 / (self.fps * LOOP_SECONDS) as f32;
+            canvas.emblem(number, turn, self.colour);
+        } else {
+            canvas.bar(index as usize, (self.fps * LOOP_SECONDS) as usize);
         }
+        canvas.grain(index);
         canvas.planes
     }
 }
@@ -215,22 +206,65 @@ impl Canvas {
         }
     }
 
-    /// Writes `number` large in the middle, white on a dark card, as seven-segment digits.
+    /// Lightens the top and darkens the bottom, as a room behind a person is.
+    fn shade(&mut self, colour: [u8; 3]) {
+        for y in (0..self.height).step_by(2) {
+            let light = 1.15 - 0.4 * y as f32 / self.height as f32;
+            self.rectangle(0, y, self.width, 2, scaled(colour, light));
+        }
+    }
+
+    /// A disc with the number, and a dot that has gone `turn` of its way around it.
+    fn emblem(&mut self, number: u32, turn: f32, colour: [u8; 3]) {
+        let centre = (self.width as f32 / 2.0, self.height as f32 / 2.0);
+        let unit = self.width.min(self.height) as f32;
+        let angle = std::f32::consts::TAU * turn;
+        let breath = 1.0 + 0.03 * (2.0 * angle).sin();
+        self.disc(centre, 0.40 * unit * breath, scaled(colour, 1.3));
+        self.disc(centre, 0.33 * unit, scaled(colour, 0.55));
+        let dot = (
+            centre.0 + 0.40 * unit * angle.sin(),
+            centre.1 - 0.40 * unit * angle.cos(),
+        );
+        self.disc(dot, 0.05 * unit, [250, 250, 250]);
+        self.number(number);
+    }
+
+    fn disc(&mut self, (cx, cy): (f32, f32), radius: f32, colour: [u8; 3]) {
+        let top = (cy - radius).max(0.0) as usize & !1;
+        for y in (top..(cy + radius) as usize).step_by(2) {
+            let half = (radius.powi(2) - (y as f32 + 1.0 - cy).powi(2))
+                .max(0.0)
+                .sqrt();
+            let left = (cx - half).max(0.0) as usize;
+            let right = (cx + half).max(0.0) as usize;
+            self.rectangle(left, y, right - left, 2, colour);
+        }
+    }
+
+    /// A light bar along the bottom, step `at` of `steps` on its way through; the rest of the picture stays plain.
+    fn bar(&mut self, at: usize, steps: usize) {
+        let (w, h) = (self.width, self.height);
+        let x = (w + w / 8) * at / steps;
+        let left = x.saturating_sub(w / 8);
+        self.rectangle(left, h - h / 10, x - left, h / 20, [235, 235, 235]);
+    }
+
+    /// Writes `number` in the middle, white, as seven-segment digits.
     fn number(&mut self, number: u32) {
         let text = number.to_string();
-        let digit_h = self.height / 2;
+        let digit_h = self.height * 2 / 5;
         let digit_w = digit_h / 2;
         let gap = digit_w / 3;
         let total = text.len() * (digit_w + gap) - gap;
-        let left = self.width.saturating_sub(total) / 2;
+        // The one is a stroke at the right edge of its digit: alone it would look misplaced.
+        let nudge = if text == "1" {
+            (digit_w - digit_w / 4) / 2
+        } else {
+            0
+        };
+        let left = (self.width.saturating_sub(total) / 2).saturating_sub(nudge);
         let top = (self.height - digit_h) / 2;
-        self.rectangle(
-            left.saturating_sub(gap),
-            top.saturating_sub(gap / 2),
-            total + 2 * gap,
-            digit_h + gap,
-            [24, 24, 28],
-        );
         for (i, c) in text.bytes().enumerate() {
             self.digit(c - b'0', left + i * (digit_w + gap), top, digit_w, digit_h);
         }
@@ -258,6 +292,11 @@ impl Canvas {
     }
 }
 
+/// A colour made lighter or darker.
+fn scaled(colour: [u8; 3], factor: f32) -> [u8; 3] {
+    colour.map(|c| (f32::from(c) * factor).clamp(0.0, 250.0) as u8)
+}
+
 /// BT.601, limited range: what decoders assume of small pictures that say nothing else.
 fn yuv_of([r, g, b]: [u8; 3]) -> [u8; 3] {
     let (r, g, b) = (f32::from(r), f32::from(g), f32::from(b));
@@ -267,15 +306,6 @@ fn yuv_of([r, g, b]: [u8; 3]) -> [u8; 3] {
         128.0 + 0.439 * r - 0.368 * g - 0.071 * b,
     ]
     .map(|v| v.round().clamp(0.0, 255.0) as u8)
-}
-
-/// A strong, not glaring colour of `hue` degrees.
-fn rgb_of_hue(hue: f32) -> [u8; 3] {
-    [0.0, 120.0, 240.0].map(|offset: f32| {
-        let distance = ((hue - offset + 540.0) % 360.0 - 180.0).abs();
-        let share = (2.0 - distance / 60.0).clamp(0.0, 1.0);
-        (40.0 + 170.0 * share) as u8
-    })
 }
 
 #[cfg(test)]
@@ -295,7 +325,10 @@ mod tests {
 
     #[test]
     fn the_loop_decodes_to_the_colour_it_was_drawn_with_twice_around() {
-        let picture = small(7);
+        let picture = Picture {
+            number: None,
+            ..small(7)
+        };
         let video = PictureLoop::encode(&picture).unwrap();
         let mut decoder = Decoder::new().unwrap();
         let [luma, ..] = yuv_of(picture.colour);
