@@ -18,9 +18,11 @@ USER talksy
 WORKDIR /var/lib/talksy
 ENV PORT=8000
 EXPOSE 8000
+# One port for each media worker (TALKSY_WORKERS; half of the cores by default).
 EXPOSE 7882-7889/udp
-# The image has no curl: bash opens the connection itself.
+# The binary asks the server itself: the image needs no curl. It reads the same environment, so set options there (TALKSY_TLS=1 …)
+# rather than as arguments.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 \
-    CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/${PORT:-8000} && printf 'GET /healthz HTTP/1.0\\r\\n\\r\\n' >&3 && read -r _ status _ <&3 && [ \"$status\" = 200 ]"]
+    CMD ["talksy-unit", "--health-check"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["talksy-unit"]

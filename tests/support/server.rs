@@ -32,9 +32,8 @@ impl Server {
             .args(["--port", &port.to_string()])
             .args(["--workers", &WORKERS.to_string()])
             .args(["--media-port", &free_udp_ports(WORKERS).to_string()])
-            .args(arguments)
-            .env_remove("PORT")
-            .env_remove("PUBLIC_IP");
+            .args(arguments);
+        forget_settings(&mut command);
         let mut process = Process::start(command);
         eventually("a healthy server", Duration::from_secs(10), async || {
             if let Some(status) = process.exited() {
@@ -62,6 +61,17 @@ impl Server {
     /// Fetches a path: status and body.
     pub async fn get(&self, path: &str) -> (u16, String) {
         http_get(self.port, path).await.unwrap()
+    }
+}
+
+/// The server's settings in the tester's own environment are not the test's.
+fn forget_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let fixed = ["PORT", "PUBLIC_IP", "DEBUG", "TURN_ENABLED"];
+        if text.starts_with("TALKSY_") || fixed.contains(&text.as_ref()) {
+            command.env_remove(&name);
+        }
     }
 }
 
