@@ -3,6 +3,7 @@
 //! See the README for what it is; `docs/design.md` for why it is so.
 
 pub mod config;
+pub mod demo;
 pub mod http;
 pub mod ids;
 pub mod mcu;

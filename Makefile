@@ -1,0 +1,67 @@
+# make run          build and start the server          make run ARGS="--demo 6" PORT=8080
+# make test         everything that has to hold          make test TESTS="--test harness"   only these integration tests
+# make bench        every benchmark, with its figures
+# make docker-check what can be checked of the Dockerfile without an engine
+# See the README for what they need; on Debian they install it themselves.
+
+CARGO ?= cargo
+ARGS ?=
+TESTS ?= --test '*'
+BENCHES ?= mix composite forward
+PYENV := target/pyenv
+
+BUILD_NEEDS := cmake:cmake nasm:nasm c++:g++ pkg-config:pkg-config
+TEST_NEEDS := chromium:chromium chromedriver:chromium-driver ip:iproute2 unshare:util-linux python3:python3 python3:python3-venv
+
+# The namespace has no way out: whatever cargo downloads has to be there before.
+INSIDE := tests/in-namespace env CARGO_NET_OFFLINE=true $(CARGO)
+
+.PHONY: run build test check unit-test browser-test bench docker-check toolchain
+
+run: build
+	$(if $(PORT),PORT=$(PORT)) target/release/talksy-unit $(ARGS)
+
+build: toolchain
+	@.ci/need $(BUILD_NEEDS)
+	$(CARGO) build --release --locked --bin talksy-unit
+
+test: check unit-test browser-test
+	@echo "make test: all passed"
+
+# What can be seen without running anything.
+check: toolchain
+	@.ci/need $(BUILD_NEEDS)
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+	.ci/mixer-dependencies
+	$(CARGO) build --locked --workspace --benches
+
+unit-test: toolchain
+	@.ci/need $(BUILD_NEEDS) ip:iproute2 unshare:util-linux
+	$(CARGO) test --locked --workspace --lib --bins --no-run
+	$(INSIDE) test --workspace --lib --bins
+	$(INSIDE) test --workspace --doc
+
+# One test at a time: each may have three browsers, and a browser wants half a core.
+browser-test: toolchain $(PYENV)/ready
+	@.ci/need $(BUILD_NEEDS) $(TEST_NEEDS)
+	$(CARGO) test --locked --workspace $(TESTS) --no-run
+	$(INSIDE) test --workspace $(TESTS) -- --test-threads=1
+
+$(PYENV)/ready: tests/py/requirements.txt
+	@.ci/need python3:python3 python3:python3-venv
+	python3 -m venv --clear $(PYENV)
+	$(PYENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+bench: toolchain
+	@.ci/need $(BUILD_NEEDS)
+	@set -e; for bench in $(BENCHES); do $(CARGO) bench --locked --bench $$bench; done
+
+# The image's steps one by one: the sources that are copied, the build line, the libraries of the binary, the health check.
+docker-check: build
+	@.ci/docker-check
+
+toolchain:
+	@command -v $(CARGO) >/dev/null || { echo "There is no Rust toolchain here: https://rustup.rs says how to get one (1.95 or later)." >&2; exit 1; }
