@@ -1,15 +1,18 @@
 //! The `talksy-unit` command.
 
-use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
 use talksy_unit::config::{Arguments, Settings};
+use talksy_unit::demo;
 use talksy_unit::server::{Server, is_healthy};
-use talksy_unit::worker::WorkerHandle;
+use talksy_unit::worker::{MediaConfig, start_all};
 use tokio::signal::unix::{SignalKind, signal};
+
+/// Where `--demo` puts its participants.
+const DEMO_ROOM: &str = "demo";
 
 /// The settings do not make sense; as for what clap refuses.
 const USAGE: u8 = 2;
@@ -27,8 +30,8 @@ async fn main() -> ExitCode {
     }
     tracing_subscriber::fmt()
         .with_env_filter(&settings.log)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     match run(&settings).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -37,15 +40,27 @@ async fn main() -> ExitCode {
 }
 
 async fn run(settings: &Settings) -> anyhow::Result<()> {
-    let (workers, media_addresses) = start_all(settings)?;
-    let server = Server::start(settings, workers).await?;
-    server.announce(&media_addresses);
+    let media = start_all(&MediaConfig {
+        public_ips: settings.public_ips.clone(),
+        first_port: settings.media_port,
+        workers: settings.workers,
+    })?;
+    let server = Server::start(settings, media.workers).await?;
+    server.announce(&media.advertised);
     if settings.turn_enabled {
         tracing::warn!(
             "TURN_ENABLED is set, but this version has no TURN server: a later one brings it"
         );
     }
+    let demo = settings.demo.map(|count| {
+        println!("Demo: {count} participants in room {DEMO_ROOM}");
+        let url = format!("ws://127.0.0.1:{}/ws", server.local_addr().port());
+        tokio::spawn(async move { demo::run(&url, DEMO_ROOM, count).await })
+    });
     wait_for_signal().await?;
+    if let Some(demo) = demo {
+        demo.abort();
+    }
     server.shutdown().await;
     Ok(())
 }
@@ -63,15 +78,4 @@ async fn wait_for_signal() -> anyhow::Result<()> {
 fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
     eprintln!("talksy-unit: {error}");
     ExitCode::from(code)
-}
-
-/// The place of `worker::start_all`: one thread per worker that takes commands, and the media addresses to advertise.
-fn start_all(settings: &Settings) -> anyhow::Result<(Vec<WorkerHandle>, Vec<SocketAddr>)> {
-    let mut workers = Vec::new();
-    for _ in 0..settings.workers {
-        let (sender, commands) = crossbeam_channel::bounded(talksy_unit::worker::COMMAND_QUEUE);
-        std::thread::spawn(move || commands.iter().for_each(drop));
-        workers.push(WorkerHandle::new(sender, std::sync::Arc::new(|| ())));
-    }
-    Ok((workers, Vec::new()))
 }

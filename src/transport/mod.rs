@@ -8,13 +8,13 @@
 //! The faults of the stack below are met where they belong; each of those files begins with its list.
 
 pub mod candidates;
-pub mod negotiation;
 mod channel;
 mod client_hello;
 mod drops;
 mod dtls;
 mod ice;
 mod identity;
+pub mod negotiation;
 pub mod srtp;
 mod stun;
 mod types;

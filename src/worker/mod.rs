@@ -3,6 +3,24 @@
 //! A room lives on one worker. The room's actor sends [`Command`]s and hears [`Event`]s; nothing else is shared.
 //! Packets never leave this thread between their arrival and their last departure.
 
+mod control;
+mod delivery;
+mod demux;
+mod figures;
+mod mixed;
+mod session;
+mod socket;
+mod speaking;
+mod start;
+mod state;
+mod thread;
+
+pub use crate::mcu::bus::LayoutTile;
+pub use start::{Media, MediaConfig, StartError, start_all};
+pub use thread::{WorkerConfig, start as start_worker};
+
+use std::time::Duration;
+
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::rtp::params::{Codec, MediaKind};
 
@@ -168,21 +186,6 @@ pub enum Renegotiation {
     Settled,
 }
 
-/// A tile of the mixed picture, in canvas pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LayoutTile {
-    /// Whose tile.
-    pub peer: PeerId,
-    /// Left edge.
-    pub x: u32,
-    /// Top edge.
-    pub y: u32,
-    /// Width.
-    pub width: u32,
-    /// Height.
-    pub height: u32,
-}
-
 /// From a worker to the room's actor.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -223,8 +226,8 @@ pub enum Event {
         /// Who.
         peer: PeerId,
     },
-    /// The transport is gone for good (closed, failed, timed out). The room removes the peer's tracks and keeps
-    /// its membership: a client may begin anew with an offer.
+    /// The transport is gone for good (closed, failed, timed out), and the peer with it. The room keeps its
+    /// membership: with the client's next offer it adds the peer anew.
     Disconnected {
         /// Who.
         peer: PeerId,
@@ -292,6 +295,9 @@ pub enum Event {
         message: String,
     },
 }
+
+/// How often a connected peer's figures go to its room.
+pub const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The worker's thread has ended, or its queue of [`COMMAND_QUEUE`] commands is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

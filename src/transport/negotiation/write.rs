@@ -45,7 +45,7 @@ fn write(
     for line in session.lines.iter().filter(|line| !line.is_stopped()) {
         write!(out, " {}", line.mid)?;
     }
-    write!(out, "\r\na=msid-semantic: WMS *\r\n")?;
+    write!(out, "\r\na=ice-lite\r\na=msid-semantic: WMS *\r\n")?;
     for (index, line) in session.lines.iter().enumerate() {
         m_line(out, line)?;
         if !line.mid.as_str().is_empty() {

@@ -1,0 +1,575 @@
+//! A room's mixed delivery: two jobs on the codec threads, fed by taps, heard by the worker.
+//!
+//! The bus lives while somebody in the room is mixed. Dropping it ends both jobs, their decoders and encoders.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender};
+use crossbeam_queue::ArrayQueue;
+
+use crate::ids::{PeerId, RoomKey, TrackKey};
+use crate::mcu::audio::{AudioMix, AudioMixConfig, AudioPacket, AudioRung, AudioTick, MixId};
+use crate::mcu::feed::VideoPacket;
+use crate::mcu::pool::{Job, Pool};
+use crate::mcu::source::VideoSource;
+use crate::mcu::video::{Participant, VideoConfig, VideoMix, VideoRung, VideoTick};
+
+/// Audio packets waiting for the next tick of a room: 200 sources at 50 packets/s have 20 ms of room for a burst
+/// of 80 ms. When it is full the oldest goes: its turn to be played has passed first.
+pub const AUDIO_TAP: usize = 1024;
+/// Video packets waiting for the next picture of a room: 25 sources with a 60-packet keyframe each. When it is
+/// full the oldest goes, and its source asks for a keyframe.
+pub const VIDEO_TAP: usize = 2048;
+/// Control messages waiting; 4 a participant. When it is full the message is lost with an error in the log, which
+/// only a dead codec thread can bring about.
+pub const CONTROL_QUEUE: usize = 4096;
+/// Outputs of all rooms of one worker that wait for it: half a second of 20 rooms. When it is full the output is
+/// dropped and counted; the listeners see loss.
+pub const OUTPUT_QUEUE: usize = 4096;
+
+/// The picture clock: rungs take every frame, every second or every third of it.
+pub const PICTURE_INTERVAL: Duration = Duration::from_millis(50);
+/// The audio clock.
+pub const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
+/// A clock that is later than this gives up the time it lost instead of catching up.
+const MAX_LAG: Duration = Duration::from_millis(100);
+
+/// What a mixed client can get: one picture size and one pair of bitrates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Rung {
+    /// 320x180 at 10 fps and 120 kbit/s, Opus at 20 kbit/s.
+    Low,
+    /// 640x360 at 20 fps and 400 kbit/s, Opus at 32 kbit/s.
+    Standard,
+}
+
+impl Rung {
+    /// What the rung needs, bit/s, with packet overhead.
+    pub const fn needs_bps(self) -> u64 {
+        match self {
+            Rung::Low => 0,
+            Rung::Standard => 450_000,
+        }
+    }
+
+    /// The best rung for a client that wants to receive at most this.
+    pub fn for_limit(bps: Option<u64>) -> Self {
+        match bps {
+            Some(bps) if bps < Rung::Standard.needs_bps() => Rung::Low,
+            _ => Rung::Standard,
+        }
+    }
+
+    /// Its picture.
+    pub fn video(self) -> VideoRung {
+        match self {
+            Rung::Low => VideoRung::Low,
+            Rung::Standard => VideoRung::Standard,
+        }
+    }
+
+    /// Its sound.
+    pub fn audio(self) -> AudioRung {
+        match self {
+            Rung::Low => AudioRung::Low,
+            Rung::Standard => AudioRung::Normal,
+        }
+    }
+}
+
+/// A tile of the mixed picture, in canvas pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayoutTile {
+    /// Whose tile.
+    pub peer: PeerId,
+    /// Left edge.
+    pub x: u32,
+    /// Top edge.
+    pub y: u32,
+    /// Width.
+    pub width: u32,
+    /// Height.
+    pub height: u32,
+}
+
+/// One encoded 20 ms frame of one mix.
+#[derive(Clone, Debug)]
+pub struct MixedAudio {
+    /// Which mix.
+    pub mix: MixId,
+    /// 48 kHz, 960 a tick.
+    pub timestamp: u32,
+    /// The first frame after a pause.
+    pub marker: bool,
+    /// One Opus packet.
+    pub payload: Bytes,
+}
+
+/// From a bus to its worker.
+#[derive(Clone, Debug)]
+pub enum BusOutput {
+    /// The frames of one tick, and who hears which.
+    Audio {
+        /// Of which room.
+        room: RoomKey,
+        /// At most K+1 a rung.
+        frames: Vec<MixedAudio>,
+        /// Every listener with its mix.
+        routes: Vec<(PeerId, MixId)>,
+        /// Who began or stopped speaking.
+        speaking: Vec<(PeerId, bool)>,
+    },
+    /// One encoded picture.
+    Video {
+        /// Of which room.
+        room: RoomKey,
+        /// Of which rung.
+        rung: VideoRung,
+        /// 90 kHz.
+        timestamp: u32,
+        /// An IDR picture.
+        keyframe: bool,
+        /// Annex-B.
+        access_unit: Bytes,
+    },
+    /// The tiles of a rung's picture.
+    Layout {
+        /// Of which room.
+        room: RoomKey,
+        /// Of which rung.
+        rung: VideoRung,
+        /// Pixels.
+        canvas: (u32, u32),
+        /// Who is where.
+        tiles: Vec<LayoutTile>,
+    },
+    /// The decoder of this source cannot go on without a keyframe.
+    KeyframeWanted {
+        /// Which source.
+        track: TrackKey,
+    },
+}
+
+/// The way back into a worker: a bounded queue and its alarm.
+#[derive(Clone)]
+pub struct BusSender {
+    queue: Sender<BusOutput>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl BusSender {
+    /// A sender into `queue`; `wake` is called after each output.
+    pub fn new(queue: Sender<BusOutput>, wake: Arc<dyn Fn() + Send + Sync>) -> Self {
+        BusSender {
+            queue,
+            wake,
+            dropped: Arc::default(),
+        }
+    }
+
+    /// Outputs that a full queue refused.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    fn send(&self, output: BusOutput) {
+        if self.queue.try_send(output).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        (self.wake)();
+    }
+}
+
+/// The two pools of codec threads.
+#[derive(Clone)]
+pub struct CodecPools {
+    /// For sound.
+    pub audio: Pool,
+    /// For pictures.
+    pub video: Pool,
+}
+
+impl CodecPools {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// The operating system refuses a thread.
+    pub fn start(audio_threads: usize, video_threads: usize) -> std::io::Result<Self> {
+        Ok(CodecPools {
+            audio: Pool::start("audio", audio_threads)?,
+            video: Pool::start("video", video_threads)?,
+        })
+    }
+}
+
+/// What the codec threads did for a room, for figures and tests.
+#[derive(Debug, Default)]
+pub struct BusCounters {
+    /// Opus packets decoded.
+    pub audio_decodes: AtomicU64,
+    /// Opus packets encoded.
+    pub audio_encodes: AtomicU64,
+    /// Pictures decoded.
+    pub video_decodes: AtomicU64,
+    /// Pictures encoded.
+    pub video_encodes: AtomicU64,
+    /// Tapped packets that a full tap displaced.
+    pub displaced: AtomicU64,
+}
+
+enum AudioControl {
+    AddSource {
+        track: TrackKey,
+        peer: PeerId,
+        music: bool,
+    },
+    RemoveSource(TrackKey),
+    Muted(TrackKey, bool),
+    AddListener(PeerId, AudioRung),
+    SetRung(PeerId, AudioRung),
+    RemoveListener(PeerId),
+}
+
+enum VideoControl {
+    AddSource {
+        track: TrackKey,
+        peer: PeerId,
+        screen: bool,
+    },
+    RemoveSource(TrackKey),
+    Muted(TrackKey, bool),
+    Participants(Vec<Participant>),
+    AddListener(PeerId, VideoRung),
+    SetRung(PeerId, VideoRung),
+    RemoveListener(PeerId),
+    Keyframe(VideoRung),
+}
+
+/// See the module's text. Held by the worker.
+pub struct Bus {
+    audio_control: Sender<AudioControl>,
+    video_control: Sender<VideoControl>,
+    audio_tap: Arc<ArrayQueue<(TrackKey, AudioPacket)>>,
+    video_tap: Arc<ArrayQueue<(TrackKey, VideoPacket)>>,
+    counters: Arc<BusCounters>,
+}
+
+impl Bus {
+    /// Starts the room's two jobs.
+    pub fn start(room: RoomKey, pools: &CodecPools, output: BusSender) -> Self {
+        let now = Instant::now();
+        let (audio_control, audio_commands) = crossbeam_channel::bounded(CONTROL_QUEUE);
+        let (video_control, video_commands) = crossbeam_channel::bounded(CONTROL_QUEUE);
+        let audio_tap = Arc::new(ArrayQueue::new(AUDIO_TAP));
+        let video_tap = Arc::new(ArrayQueue::new(VIDEO_TAP));
+        let counters = Arc::new(BusCounters::default());
+        let audio = AudioJob {
+            room,
+            mix: AudioMix::new(AudioMixConfig::default()),
+            control: audio_commands,
+            tap: audio_tap.clone(),
+            tick: AudioTick::default(),
+            due: now,
+            output: output.clone(),
+            counters: counters.clone(),
+        };
+        let video = VideoJob {
+            room,
+            mix: VideoMix::new(VideoConfig::default()),
+            sources: Vec::new(),
+            control: video_commands,
+            tap: video_tap.clone(),
+            tick: VideoTick::default(),
+            output,
+            counters: counters.clone(),
+        };
+        pools.audio.spawn(now, Box::new(audio));
+        pools.video.spawn(now, Box::new(video));
+        Bus {
+            audio_control,
+            video_control,
+            audio_tap,
+            video_tap,
+            counters,
+        }
+    }
+
+    /// What the room's codecs did so far.
+    pub fn counters(&self) -> &BusCounters {
+        &self.counters
+    }
+
+    /// A microphone, or with `music` a sound that is not to be gated.
+    pub fn add_audio_source(&self, track: TrackKey, peer: PeerId, music: bool) {
+        self.audio(AudioControl::AddSource { track, peer, music });
+    }
+
+    /// A camera or a screen.
+    pub fn add_video_source(&self, track: TrackKey, peer: PeerId, screen: bool) {
+        self.video(VideoControl::AddSource {
+            track,
+            peer,
+            screen,
+        });
+    }
+
+    /// The track has ended.
+    pub fn remove_source(&self, track: TrackKey) {
+        self.audio(AudioControl::RemoveSource(track));
+        self.video(VideoControl::RemoveSource(track));
+    }
+
+    /// The track is muted, or no longer.
+    pub fn set_muted(&self, track: TrackKey, muted: bool) {
+        self.audio(AudioControl::Muted(track, muted));
+        self.video(VideoControl::Muted(track, muted));
+    }
+
+    /// Everybody who has a tile, in a stable order.
+    pub fn set_participants(&self, participants: Vec<Participant>) {
+        self.video(VideoControl::Participants(participants));
+    }
+
+    /// A client that is to be sent the mix.
+    pub fn add_listener(&self, peer: PeerId, rung: Rung) {
+        self.audio(AudioControl::AddListener(peer, rung.audio()));
+        self.video(VideoControl::AddListener(peer, rung.video()));
+    }
+
+    /// It moves to another rung.
+    pub fn set_rung(&self, peer: PeerId, rung: Rung) {
+        self.audio(AudioControl::SetRung(peer, rung.audio()));
+        self.video(VideoControl::SetRung(peer, rung.video()));
+    }
+
+    /// It is gone.
+    pub fn remove_listener(&self, peer: PeerId) {
+        self.audio(AudioControl::RemoveListener(peer));
+        self.video(VideoControl::RemoveListener(peer));
+    }
+
+    /// A listener of this rung lost its picture.
+    pub fn request_keyframe(&self, rung: VideoRung) {
+        self.video(VideoControl::Keyframe(rung));
+    }
+
+    /// A packet of a source, for the next tick.
+    pub fn push_audio(&self, track: TrackKey, packet: AudioPacket) {
+        self.displaced(self.audio_tap.force_push((track, packet)).is_some());
+    }
+
+    /// A packet of a source, for the next picture.
+    pub fn push_video(&self, track: TrackKey, packet: VideoPacket) {
+        self.displaced(self.video_tap.force_push((track, packet)).is_some());
+    }
+
+    fn displaced(&self, displaced: bool) {
+        self.counters
+            .displaced
+            .fetch_add(u64::from(displaced), Ordering::Relaxed);
+    }
+
+    fn audio(&self, control: AudioControl) {
+        if self.audio_control.try_send(control).is_err() {
+            tracing::error!(
+                "the audio mix of a room does not take commands: its codec thread is gone"
+            );
+        }
+    }
+
+    fn video(&self, control: VideoControl) {
+        if self.video_control.try_send(control).is_err() {
+            tracing::error!(
+                "the picture of a room does not take commands: its codec thread is gone"
+            );
+        }
+    }
+}
+
+/// The next beat of a clock that neither drifts nor catches up in bursts.
+fn next_beat(due: Instant, now: Instant, interval: Duration) -> Instant {
+    if now.saturating_duration_since(due) > MAX_LAG {
+        now + interval
+    } else {
+        due + interval
+    }
+}
+
+/// Drains a control queue; false when the bus is gone.
+fn drain<T>(queue: &Receiver<T>, mut apply: impl FnMut(T)) -> bool {
+    loop {
+        match queue.try_recv() {
+            Ok(control) => apply(control),
+            Err(crossbeam_channel::TryRecvError::Empty) => return true,
+            Err(crossbeam_channel::TryRecvError::Disconnected) => return false,
+        }
+    }
+}
+
+struct AudioJob {
+    room: RoomKey,
+    mix: AudioMix,
+    control: Receiver<AudioControl>,
+    tap: Arc<ArrayQueue<(TrackKey, AudioPacket)>>,
+    tick: AudioTick,
+    due: Instant,
+    output: BusSender,
+    counters: Arc<BusCounters>,
+}
+
+impl AudioJob {
+    fn apply(mix: &mut AudioMix, control: AudioControl) {
+        match control {
+            AudioControl::AddSource { track, peer, music } => mix.add_source(track, peer, music),
+            AudioControl::RemoveSource(track) => mix.remove_source(track),
+            AudioControl::Muted(track, muted) => mix.set_muted(track, muted),
+            AudioControl::AddListener(peer, rung) => mix.add_listener(peer, rung),
+            AudioControl::SetRung(peer, rung) => mix.set_rung(peer, rung),
+            AudioControl::RemoveListener(peer) => mix.remove_listener(peer),
+        }
+    }
+}
+
+impl Job for AudioJob {
+    fn run(&mut self, now: Instant) -> Option<Instant> {
+        let mix = &mut self.mix;
+        if !drain(&self.control, |control| Self::apply(mix, control)) {
+            return None;
+        }
+        while let Some((track, packet)) = self.tap.pop() {
+            mix.push(track, packet);
+        }
+        // The mix lives on planned time: a late tick is made up, not moved.
+        mix.tick(self.due, &mut self.tick);
+        let counters = mix.counters();
+        self.counters
+            .audio_decodes
+            .store(counters.decodes, Ordering::Relaxed);
+        self.counters
+            .audio_encodes
+            .store(counters.encodes, Ordering::Relaxed);
+        if !self.tick.frames.is_empty() || !self.tick.speaking_changes.is_empty() {
+            let frames = self.tick.frames.iter().map(|frame| MixedAudio {
+                mix: frame.mix,
+                timestamp: frame.timestamp,
+                marker: frame.resumes,
+                payload: Bytes::copy_from_slice(self.tick.payload(frame)),
+            });
+            self.output.send(BusOutput::Audio {
+                room: self.room,
+                frames: frames.collect(),
+                routes: self.tick.routes.clone(),
+                speaking: self.tick.speaking_changes.clone(),
+            });
+        }
+        self.due = next_beat(self.due, now, AUDIO_INTERVAL);
+        Some(self.due)
+    }
+}
+
+struct VideoJob {
+    room: RoomKey,
+    mix: VideoMix,
+    sources: Vec<VideoSource>,
+    control: Receiver<VideoControl>,
+    tap: Arc<ArrayQueue<(TrackKey, VideoPacket)>>,
+    tick: VideoTick,
+    output: BusSender,
+    counters: Arc<BusCounters>,
+}
+
+impl VideoJob {
+    fn apply(mix: &mut VideoMix, sources: &mut Vec<VideoSource>, control: VideoControl) {
+        match control {
+            VideoControl::AddSource {
+                track,
+                peer,
+                screen,
+            } => {
+                mix.add_source(track, peer, screen);
+                sources.push(VideoSource::new(track));
+            }
+            VideoControl::RemoveSource(track) => {
+                mix.remove_source(track);
+                sources.retain(|source| source.track() != track);
+            }
+            VideoControl::Muted(track, muted) => mix.set_muted(track, muted),
+            VideoControl::Participants(participants) => mix.set_participants(participants),
+            VideoControl::AddListener(peer, rung) => mix.add_listener(peer, rung),
+            VideoControl::SetRung(peer, rung) => mix.set_rung(peer, rung),
+            VideoControl::RemoveListener(peer) => mix.remove_listener(peer),
+            VideoControl::Keyframe(rung) => mix.request_keyframe(rung),
+        }
+    }
+
+    fn send_layout(&self) {
+        for rung in VideoRung::ALL {
+            let (canvas, rects) = self.mix.layout(rung);
+            let tiles = rects.into_iter().map(|(peer, rect)| LayoutTile {
+                peer,
+                x: rect.x as u32,
+                y: rect.y as u32,
+                width: rect.width as u32,
+                height: rect.height as u32,
+            });
+            let tiles = tiles.collect();
+            self.output.send(BusOutput::Layout {
+                room: self.room,
+                rung,
+                canvas,
+                tiles,
+            });
+        }
+    }
+}
+
+impl Job for VideoJob {
+    fn run(&mut self, now: Instant) -> Option<Instant> {
+        let (mix, sources) = (&mut self.mix, &mut self.sources);
+        if !drain(&self.control, |control| Self::apply(mix, sources, control)) {
+            return None;
+        }
+        while let Some((track, packet)) = self.tap.pop() {
+            if let Some(source) = sources.iter_mut().find(|source| source.track() == track) {
+                source.push(packet);
+            }
+        }
+        for source in sources.iter_mut() {
+            while let Some(unit) = source.pop(now) {
+                mix.push(source.track(), unit);
+            }
+        }
+        mix.tick(now, &mut self.tick);
+        let stats = mix.stats();
+        self.counters
+            .video_decodes
+            .store(stats.decoded, Ordering::Relaxed);
+        self.counters
+            .video_encodes
+            .store(stats.encoded, Ordering::Relaxed);
+        for track in self.mix.keyframe_wishes() {
+            self.output.send(BusOutput::KeyframeWanted { track });
+        }
+        if self.tick.layout_changed {
+            self.send_layout();
+        }
+        for (frame, access_unit) in self.tick.encoded() {
+            self.output.send(BusOutput::Video {
+                room: self.room,
+                rung: frame.rung,
+                timestamp: frame.timestamp,
+                keyframe: frame.keyframe,
+                access_unit: Bytes::copy_from_slice(access_unit),
+            });
+        }
+        // The rungs keep their own beat; control messages are looked at once a picture at least.
+        let due = self.mix.next_tick(now);
+        Some(due.map_or(now + PICTURE_INTERVAL, |due| {
+            due.clamp(now, now + PICTURE_INTERVAL)
+        }))
+    }
+}

@@ -1,0 +1,317 @@
+//! Who is sent what: subscriptions to forwarded tracks, and the tracks themselves.
+
+use std::time::Instant;
+
+use crate::ids::{PeerId, RoomKey, TrackKey};
+use crate::rtp::params::{Codec, MediaKind, SendLine, Ssrc};
+use crate::sfu::Received;
+use crate::transport::negotiation::{SenderId, SenderSpec};
+use crate::worker::Event;
+use crate::worker::demux::Slot;
+use crate::worker::session::Forwarding;
+use crate::worker::state::{Forwarded, Peer, Receiving, Track};
+use crate::worker::thread::Worker;
+
+/// What a sender carries, as its m-line says it.
+pub(super) struct Carried {
+    pub kind: MediaKind,
+    pub codec: Codec,
+    pub stream_id: String,
+    pub track_id: String,
+    /// The same for what is to be played in sync (RFC 3550, section 6.5.1).
+    pub cname: String,
+    /// Keeps its m-line for ever.
+    pub dedicated: bool,
+}
+
+/// Opens a sender in the peer's offer/answer and returns its id.
+pub(super) fn open_sender(peer: &mut Peer, carried: Carried) -> u64 {
+    let id = peer.next_sender;
+    peer.next_sender += 1;
+    peer.touched = true;
+    peer.session.negotiator().add_sender(SenderSpec {
+        id: SenderId(id),
+        kind: carried.kind,
+        codec: carried.codec,
+        stream_id: carried.stream_id,
+        track_id: carried.track_id,
+        ssrc: Ssrc(rand::random()),
+        rtx_ssrc: Ssrc(rand::random()),
+        cname: carried.cname,
+        dedicated: carried.dedicated,
+    });
+    id
+}
+
+/// Closes a sender: nothing more is sent on it, its m-line becomes free.
+pub(super) fn close_sender(peer: &mut Peer, sender: u64) {
+    peer.touched = true;
+    peer.session.subscriber.detach(sender);
+    peer.session.negotiator().remove_sender(SenderId(sender));
+}
+
+impl Worker {
+    /// First packet of a track: the room hears of it, and the mixer if there is one.
+    pub(super) fn publish(&mut self, slot: Slot, key: TrackKey) {
+        let peer = &mut self.peers[slot];
+        let Some(info) = peer.session.publisher.published(key) else {
+            return;
+        };
+        peer.published.push(key);
+        let (id, room) = (peer.id, peer.room);
+        let track = Track {
+            room,
+            publisher: slot,
+            info: info.clone(),
+            source: Default::default(),
+            muted: false,
+            tapped: false,
+            subscribers: Vec::new(),
+        };
+        self.tracks.insert(key, track);
+        self.emit(slot, |_| Event::TrackPublished {
+            peer: id,
+            track: info,
+        });
+        self.update_bus(room);
+    }
+
+    /// A track is over: its subscribers lose their senders.
+    pub(super) fn end_track(&mut self, key: TrackKey, tell: bool) {
+        let Some(track) = self.tracks.remove(&key) else {
+            return;
+        };
+        for slot in self
+            .rooms
+            .get(&track.room)
+            .map(|room| room.members.clone())
+            .unwrap_or_default()
+        {
+            let peer = &mut self.peers[slot];
+            if let Receiving::Forward(tracks) = &mut peer.receiving
+                && let Some(forwarded) = tracks.remove(&key)
+            {
+                close_sender(peer, forwarded.sender);
+            }
+        }
+        if let Some(bus) = self
+            .rooms
+            .get(&track.room)
+            .and_then(|room| room.bus.as_ref())
+        {
+            bus.remove_source(key);
+        }
+        if let Some(peer) = self.peers.get_mut(track.publisher) {
+            peer.published.retain(|published| *published != key);
+            if tell {
+                self.emit(track.publisher, |peer| Event::TrackEnded {
+                    peer,
+                    track: key,
+                });
+            }
+        }
+        self.update_bus(track.room);
+    }
+
+    /// Opens a sender for each track that the peer does not have yet.
+    pub(super) fn subscribe(&mut self, id: PeerId, wanted: &[TrackKey]) {
+        let Some(&slot) = self.slots.get(&id) else {
+            return;
+        };
+        for &key in wanted {
+            let Some(track) = self.tracks.get(&key) else {
+                continue;
+            };
+            let Some(publisher) = self.peers.get(track.publisher).map(|peer| peer.id) else {
+                continue;
+            };
+            let peer = &mut self.peers[slot];
+            if track.publisher == slot || track.room != peer.room {
+                continue;
+            }
+            if !matches!(&peer.receiving, Receiving::Forward(tracks) if !tracks.contains_key(&key))
+            {
+                continue;
+            }
+            let info = &track.info;
+            let sender = open_sender(
+                peer,
+                Carried {
+                    kind: info.kind,
+                    codec: info.codec,
+                    stream_id: info.stream_id.clone(),
+                    track_id: info.track_id.clone(),
+                    cname: publisher.to_string(),
+                    dedicated: false,
+                },
+            );
+            if let Receiving::Forward(tracks) = &mut peer.receiving {
+                tracks.insert(
+                    key,
+                    Forwarded {
+                        sender,
+                        attached: false,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Closes all senders of a peer, forwarded or mixed.
+    pub(super) fn stop_receiving(&mut self, slot: Slot) {
+        let peer = &mut self.peers[slot];
+        match std::mem::replace(&mut peer.receiving, Receiving::Forward(Default::default())) {
+            Receiving::Forward(tracks) => {
+                for (key, forwarded) in tracks {
+                    close_sender(&mut self.peers[slot], forwarded.sender);
+                    if let Some(track) = self.tracks.get_mut(&key) {
+                        track
+                            .subscribers
+                            .retain(|(subscriber, _)| *subscriber != slot);
+                    }
+                }
+            }
+            Receiving::Mixed(pair) => {
+                close_sender(peer, pair.audio);
+                close_sender(peer, pair.video);
+                let (id, room) = (peer.id, peer.room);
+                if let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
+                    bus.remove_listener(id);
+                }
+            }
+        }
+    }
+
+    /// The m-lines are agreed: senders that have one now begin to send.
+    pub(super) fn on_lines(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        ended: Vec<TrackKey>,
+        send: &[SendLine],
+    ) {
+        for key in ended {
+            self.end_track(key, true);
+        }
+        if let Receiving::Mixed(_) = self.peers[slot].receiving {
+            self.on_mixed_lines(slot, send);
+            return;
+        }
+        let peer = &mut self.peers[slot];
+        let (id, room) = (peer.id, peer.room);
+        let Receiving::Forward(tracks) = &mut peer.receiving else {
+            return;
+        };
+        let mut begun = Vec::new();
+        for (&key, forwarded) in tracks
+            .iter_mut()
+            .filter(|(_, forwarded)| !forwarded.attached)
+        {
+            let Some(line) = send.iter().find(|line| line.sender == forwarded.sender) else {
+                continue;
+            };
+            let Some(track) = self.tracks.get_mut(&key) else {
+                continue;
+            };
+            forwarded.attached = true;
+            peer.session
+                .subscriber
+                .attach(forwarded.sender, key, track.info.codec);
+            track.subscribers.push((slot, forwarded.sender));
+            begun.push((key, line.mid.to_string(), track.info.kind));
+        }
+        for (track, mid, kind) in begun {
+            self.emit(slot, |_| Event::Delivered {
+                peer: id,
+                track,
+                mid,
+            });
+            if kind == MediaKind::Video {
+                self.request_keyframe(now, room, track);
+            }
+        }
+    }
+
+    /// The client cannot take what a sender carries.
+    pub(super) fn on_refused(&mut self, slot: Slot, sender: u64, reason: &str) {
+        if let Receiving::Mixed(_) = self.peers[slot].receiving {
+            self.on_mixed_refused(slot, sender, reason);
+            return;
+        }
+        let peer = &mut self.peers[slot];
+        let Receiving::Forward(tracks) = &mut peer.receiving else {
+            return;
+        };
+        let Some(key) = tracks
+            .iter()
+            .find(|(_, f)| f.sender == sender)
+            .map(|(key, _)| *key)
+        else {
+            return;
+        };
+        tracks.remove(&key);
+        close_sender(peer, sender);
+        let Some(track) = self.tracks.get_mut(&key) else {
+            return;
+        };
+        track
+            .subscribers
+            .retain(|subscription| *subscription != (slot, sender));
+        let message = format!(
+            "track {} cannot be delivered: {reason}",
+            track.info.track_id
+        );
+        self.emit(slot, |peer| Event::Failed { peer, message });
+    }
+
+    /// A packet of a published track goes to its subscribers and to the mixer's tap.
+    pub(super) fn forward(&mut self, now: Instant, packet: &Received<'_>) {
+        let Some(track) = self.tracks.get(&packet.track) else {
+            return;
+        };
+        if track.muted {
+            return;
+        }
+        let mut wants_keyframe = false;
+        for &(slot, sender) in &track.subscribers {
+            let Some(peer) = self.peers.get_mut(slot) else {
+                continue;
+            };
+            let forwarding = peer.session.forward(now, sender, packet);
+            wants_keyframe |= forwarding == Forwarding::WantsKeyframe;
+            if forwarding == Forwarding::Queued && !std::mem::replace(&mut peer.dirty, true) {
+                self.dirty.push(slot);
+            }
+        }
+        if track.tapped
+            && let Some(bus) = self
+                .rooms
+                .get(&track.room)
+                .and_then(|room| room.bus.as_ref())
+        {
+            super::mixed::tap(bus, now, packet);
+        }
+        if wants_keyframe {
+            let room = track.room;
+            self.request_keyframe(now, room, packet.track);
+        }
+    }
+
+    /// Asks for a keyframe of a forwarded track from its publisher, of a mixed one from the bus.
+    pub(super) fn request_keyframe(&mut self, now: Instant, room: RoomKey, key: TrackKey) {
+        if let Some(track) = self.tracks.get(&key) {
+            if track.info.kind == MediaKind::Video
+                && let Some(peer) = self.peers.get_mut(track.publisher)
+            {
+                peer.session.publisher.request_keyframe(now, key);
+                peer.touched = true;
+                self.touched.push(track.publisher);
+            }
+        } else if let Some(room) = self.rooms.get(&room)
+            && let Some(rung) = room.rung_of(key)
+            && let Some(bus) = &room.bus
+        {
+            bus.request_keyframe(rung);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Which peer a datagram belongs to: by address, and for a new address by the ICE user fragment of its STUN
+//! request (RFC 8445, section 7.3).
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use crate::transport::requested_ufrag;
+
+/// Addresses that one peer may have at a time. A browser shows a handful (interfaces, relays, reflexive ones);
+/// when a further one turns up the oldest that carries no media is forgotten.
+pub const ADDRESSES_PER_PEER: usize = 32;
+
+/// A peer's place in the worker's table.
+pub type Slot = usize;
+
+/// Addresses and user fragments of one worker.
+#[derive(Default)]
+pub struct Demux {
+    by_address: HashMap<SocketAddr, Slot>,
+    by_ufrag: HashMap<String, Slot>,
+    addresses: HashMap<Slot, Vec<SocketAddr>>,
+}
+
+impl Demux {
+    /// The peer that is known to send from this address.
+    pub fn lookup(&self, from: SocketAddr) -> Option<Slot> {
+        self.by_address.get(&from).copied()
+    }
+
+    /// The peer that a STUN binding request is meant for; the address is its own from now on. A request under
+    /// another peer's user fragment moves the address to that peer (an address that was given anew by a NAT).
+    ///
+    /// The address is believed before the request's integrity is checked: it only routes further STUN and DTLS,
+    /// and the transport refuses what was not made with its password.
+    pub fn claim(
+        &mut self,
+        from: SocketAddr,
+        datagram: &[u8],
+        selected: Option<SocketAddr>,
+    ) -> Option<Slot> {
+        let slot = *self.by_ufrag.get(requested_ufrag(datagram)?)?;
+        if self.by_address.insert(from, slot) != Some(slot) {
+            for list in self.addresses.values_mut() {
+                list.retain(|known| *known != from);
+            }
+            let list = self.addresses.entry(slot).or_default();
+            list.push(from);
+            if list.len() > ADDRESSES_PER_PEER {
+                let oldest = list
+                    .iter()
+                    .position(|known| Some(*known) != selected)
+                    .unwrap_or(0);
+                let forgotten = list.remove(oldest);
+                self.by_address.remove(&forgotten);
+            }
+        }
+        Some(slot)
+    }
+
+    /// These user fragments are the peer's, and no others.
+    pub fn set_ufrags(&mut self, slot: Slot, ufrags: &[String]) {
+        self.by_ufrag.retain(|_, owner| *owner != slot);
+        self.by_ufrag
+            .extend(ufrags.iter().map(|ufrag| (ufrag.clone(), slot)));
+    }
+
+    /// The peer is gone.
+    pub fn forget(&mut self, slot: Slot) {
+        self.by_ufrag.retain(|_, owner| *owner != slot);
+        for address in self.addresses.remove(&slot).unwrap_or_default() {
+            self.by_address.remove(&address);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(username: &str) -> Vec<u8> {
+        let mut stun = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
+        stun.extend([7; 12]);
+        stun.extend([0x80, 0x22, 0, 3, b'a', b'b', b'c', 0]);
+        stun.extend([0, 6, 0, username.len() as u8]);
+        stun.extend(username.as_bytes());
+        stun
+    }
+
+    fn addr(port: u16) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, 1], port))
+    }
+
+    #[test]
+    fn a_new_address_is_found_by_ufrag_and_then_known() {
+        let mut demux = Demux::default();
+        demux.set_ufrags(3, &["abc".to_string()]);
+        assert_eq!(demux.lookup(addr(1)), None);
+        assert_eq!(demux.claim(addr(1), &request("abc:them"), None), Some(3));
+        assert_eq!(demux.lookup(addr(1)), Some(3));
+        assert_eq!(demux.claim(addr(2), &request("xyz:them"), None), None);
+        demux.forget(3);
+        assert_eq!(demux.lookup(addr(1)), None);
+        assert_eq!(demux.claim(addr(1), &request("abc:them"), None), None);
+    }
+
+    #[test]
+    fn a_flood_of_addresses_keeps_the_one_with_media() {
+        let mut demux = Demux::default();
+        demux.set_ufrags(1, &["u".to_string()]);
+        for port in 1..=1000 {
+            demux.claim(addr(port), &request("u:x"), Some(addr(1)));
+        }
+        assert_eq!(demux.lookup(addr(1)), Some(1));
+        assert_eq!(demux.by_address.len(), ADDRESSES_PER_PEER);
+    }
+}

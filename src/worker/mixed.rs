@@ -1,0 +1,412 @@
+//! The mixed delivery: the room's bus, its listeners, and its streams on their way to them.
+
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+
+use crate::ids::RoomKey;
+use crate::mcu::audio::{AudioLevel, AudioPacket, MixId};
+use crate::mcu::bus::{Bus, BusOutput, MixedAudio, Rung};
+use crate::mcu::feed::VideoPacket;
+use crate::mcu::video::{Participant, VideoRung};
+use crate::rtp::ntp::Ntp;
+use crate::rtp::params::{Codec, MediaKind, SendLine};
+use crate::sfu::{Layer, Received, SenderClock};
+use crate::worker::delivery::{Carried, open_sender};
+use crate::worker::demux::Slot;
+use crate::worker::figures::mixed_track_id;
+use crate::worker::session::Forwarding;
+use crate::worker::state::{MixedPair, MixedTrack, Receiving, is_mixable};
+use crate::worker::thread::Worker;
+use crate::worker::{Event, LayoutTile, SourceType};
+
+/// Stream and track ids of the mixed pair.
+pub(super) const MIXED_STREAM: &str = "mixed";
+
+/// Hands a copy of a packet to the codec threads.
+pub(super) fn tap(bus: &Bus, now: Instant, packet: &Received<'_>) {
+    let payload = Bytes::copy_from_slice(packet.payload);
+    let timestamp = packet.timestamp as u32;
+    match packet.codec {
+        Codec::Opus => bus.push_audio(
+            packet.track,
+            AudioPacket {
+                seq: packet.seq,
+                timestamp,
+                arrival: now,
+                level: packet.level.map(|level| AudioLevel {
+                    dbov: level.dbov,
+                    voice: level.voice,
+                }),
+                payload,
+            },
+        ),
+        Codec::H264 => bus.push_video(
+            packet.track,
+            VideoPacket {
+                seq: packet.seq,
+                timestamp,
+                marker: packet.marker,
+                orientation: packet.orientation.unwrap_or(0),
+                arrival: now,
+                payload,
+            },
+        ),
+        Codec::Vp8 | Codec::Vp9 | Codec::Av1 => {}
+    }
+}
+
+impl Worker {
+    /// Opens the pair of senders of a mixed client.
+    pub(super) fn begin_mixed(&mut self, slot: Slot) {
+        let peer = &mut self.peers[slot];
+        let cname = format!("{MIXED_STREAM}-{}", peer.id);
+        let carried = |codec: Codec| Carried {
+            kind: codec.kind(),
+            codec,
+            stream_id: MIXED_STREAM.into(),
+            track_id: mixed_track_id(codec.kind()),
+            cname: cname.clone(),
+            dedicated: true,
+        };
+        let audio = open_sender(peer, carried(Codec::Opus));
+        let video = open_sender(peer, carried(Codec::H264));
+        peer.receiving = Receiving::Mixed(MixedPair {
+            audio,
+            video,
+            rung: Rung::for_limit(peer.params.max_receive_bps),
+            listening: false,
+            audio_line: false,
+            video_line: false,
+            audio_track: None,
+            video_track: None,
+        });
+    }
+
+    pub(super) fn on_mixed_lines(&mut self, slot: Slot, send: &[SendLine]) {
+        let peer = &mut self.peers[slot];
+        let (id, room) = (peer.id, peer.room);
+        let Receiving::Mixed(pair) = &mut peer.receiving else {
+            return;
+        };
+        let has_line = |sender| send.iter().any(|line| line.sender == sender);
+        pair.audio_line = has_line(pair.audio);
+        pair.video_line = has_line(pair.video);
+        if !(pair.audio_line || pair.video_line) || pair.listening {
+            return;
+        }
+        pair.listening = true;
+        let rung = pair.rung;
+        self.update_bus(room);
+        if let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
+            bus.add_listener(id, rung);
+        }
+        self.tell_layout(slot);
+    }
+
+    pub(super) fn on_mixed_refused(&mut self, slot: Slot, sender: u64, reason: &str) {
+        let Receiving::Mixed(pair) = &self.peers[slot].receiving else {
+            return;
+        };
+        let message = if sender == pair.video {
+            format!("there is no mixed picture for this client: {reason}; the mixed sound goes on")
+        } else {
+            format!("there is no mixed sound for this client: {reason}")
+        };
+        self.emit(slot, |peer| Event::Failed { peer, message });
+    }
+
+    /// Brings the bus in line with the room: it lives while somebody listens, hears every track that it can
+    /// decode, and knows who has a tile.
+    pub(super) fn update_bus(&mut self, key: RoomKey) {
+        let Some(room) = self.rooms.get_mut(&key) else {
+            return;
+        };
+        let peers = &self.peers;
+        let listens = |slot: &Slot| {
+            peers
+                .get(*slot)
+                .is_some_and(|p| matches!(&p.receiving, Receiving::Mixed(pair) if pair.listening))
+        };
+        if !room.members.iter().any(listens) {
+            if room.bus.take().is_some() {
+                room.layouts.clear();
+                self.tracks
+                    .values_mut()
+                    .filter(|track| track.room == key)
+                    .for_each(|track| track.tapped = false);
+            }
+            return;
+        }
+        let bus = room
+            .bus
+            .get_or_insert_with(|| Bus::start(key, &self.codecs, self.bus_sender.clone()));
+        let mut participants = Vec::with_capacity(room.members.len());
+        for &slot in &room.members {
+            let Some(peer) = peers.get(slot) else {
+                continue;
+            };
+            if peer.published.is_empty() {
+                continue;
+            }
+            let mut muted = true;
+            for track_key in &peer.published {
+                let Some(track) = self.tracks.get_mut(track_key) else {
+                    continue;
+                };
+                muted &= track.info.kind == MediaKind::Video || track.muted;
+                if track.tapped || !is_mixable(track.info.codec) {
+                    continue;
+                }
+                track.tapped = true;
+                let screen = track.source == SourceType::Screen;
+                match track.info.kind {
+                    MediaKind::Audio => bus.add_audio_source(*track_key, peer.id, screen),
+                    MediaKind::Video => bus.add_video_source(*track_key, peer.id, screen),
+                }
+                if track.muted {
+                    bus.set_muted(*track_key, true);
+                }
+            }
+            participants.push(Participant {
+                peer: peer.id,
+                name: peer.params.name.clone(),
+                speaking: peer.speaking.is_speaking(),
+                muted,
+            });
+        }
+        bus.set_participants(participants);
+    }
+
+    /// The tiles of the picture that a mixed peer receives.
+    pub(super) fn tell_layout(&mut self, slot: Slot) {
+        let peer = &self.peers[slot];
+        let Receiving::Mixed(pair) = &peer.receiving else {
+            return;
+        };
+        let layout = self
+            .rooms
+            .get(&peer.room)
+            .and_then(|room| room.layouts.get(&pair.rung.video()))
+            .cloned();
+        if let (true, Some((canvas, tiles))) = (pair.listening, layout) {
+            self.emit(slot, |peer| Event::Layout {
+                peer,
+                canvas,
+                tiles,
+            });
+        }
+    }
+
+    pub(super) fn handle_bus(&mut self, now: Instant, output: BusOutput) {
+        match output {
+            BusOutput::Audio {
+                room,
+                frames,
+                routes,
+                speaking,
+            } => {
+                for (id, is_speaking) in speaking {
+                    if let Some(&slot) = self.slots.get(&id)
+                        && !self.peers[slot].has_levels
+                    {
+                        self.peers[slot].speaking.set(is_speaking);
+                        self.on_speaking(slot, is_speaking);
+                    }
+                }
+                for frame in &frames {
+                    self.send_audio(now, room, frame, &routes);
+                }
+            }
+            BusOutput::Video {
+                room,
+                rung,
+                timestamp,
+                keyframe,
+                access_unit,
+            } => {
+                self.send_picture(now, room, rung, timestamp, keyframe, &access_unit);
+            }
+            BusOutput::Layout {
+                room,
+                rung,
+                canvas,
+                tiles,
+            } => self.on_layout(room, rung, canvas, tiles),
+            BusOutput::KeyframeWanted { track } => {
+                if let Some(room) = self.tracks.get(&track).map(|track| track.room) {
+                    self.request_keyframe(now, room, track);
+                }
+            }
+        }
+    }
+
+    fn on_layout(
+        &mut self,
+        key: RoomKey,
+        rung: VideoRung,
+        canvas: (u32, u32),
+        tiles: Vec<LayoutTile>,
+    ) {
+        let Some(room) = self.rooms.get_mut(&key).filter(|room| room.bus.is_some()) else {
+            return;
+        };
+        let new = (canvas, tiles);
+        if room.layouts.get(&rung) == Some(&new) {
+            return;
+        }
+        room.layouts.insert(rung, new);
+        for slot in room.members.clone() {
+            if matches!(&self.peers[slot].receiving, Receiving::Mixed(pair) if pair.rung.video() == rung)
+            {
+                self.tell_layout(slot);
+            }
+        }
+    }
+
+    /// One frame of one mix to everybody who hears it.
+    fn send_audio(
+        &mut self,
+        now: Instant,
+        key: RoomKey,
+        frame: &MixedAudio,
+        routes: &[(crate::ids::PeerId, MixId)],
+    ) {
+        let Some(room) = self.rooms.get_mut(&key) else {
+            return;
+        };
+        let stream = room.audio.entry(frame.mix).or_default();
+        stream.clock = Some(SenderClock {
+            ntp: Ntp::from_system(SystemTime::now()),
+            timestamp: u64::from(frame.timestamp),
+            generation: 0,
+        });
+        let packet = next_packet(
+            stream,
+            Codec::Opus,
+            frame.timestamp,
+            frame.marker,
+            true,
+            &frame.payload,
+        );
+        for (peer, _) in routes.iter().filter(|(_, mix)| *mix == frame.mix) {
+            let Some(&slot) = self.slots.get(peer) else {
+                continue;
+            };
+            let peer = &mut self.peers[slot];
+            let Receiving::Mixed(pair) = &mut peer.receiving else {
+                continue;
+            };
+            if !pair.audio_line {
+                continue;
+            }
+            if pair.audio_track != Some(packet.track) {
+                pair.audio_track = Some(packet.track);
+                peer.session
+                    .subscriber
+                    .attach(pair.audio, packet.track, Codec::Opus);
+            }
+            let sender = pair.audio;
+            let forwarding = peer.session.forward(now, sender, &packet);
+            if forwarding == Forwarding::Queued && !std::mem::replace(&mut peer.dirty, true) {
+                self.dirty.push(slot);
+            }
+        }
+    }
+
+    /// One picture of one rung to everybody on it. A client that moves to the rung begins with a keyframe, and
+    /// stays on its old one until then.
+    fn send_picture(
+        &mut self,
+        now: Instant,
+        key: RoomKey,
+        rung: VideoRung,
+        timestamp: u32,
+        keyframe: bool,
+        access_unit: &[u8],
+    ) {
+        let Some(room) = self.rooms.get_mut(&key) else {
+            return;
+        };
+        let stream = room.video.entry(rung).or_default();
+        stream.clock = Some(SenderClock {
+            ntp: Ntp::from_system(SystemTime::now()),
+            timestamp: u64::from(timestamp),
+            generation: 0,
+        });
+        let listeners: Vec<(Slot, u64)> = room
+            .members
+            .iter()
+            .filter_map(|&slot| {
+                let peer = self.peers.get_mut(slot)?;
+                let Receiving::Mixed(pair) = &mut peer.receiving else {
+                    return None;
+                };
+                if !(pair.video_line && pair.listening) {
+                    return None;
+                }
+                if pair.video_track != Some(stream.key) {
+                    if !(keyframe && pair.rung.video() == rung) {
+                        return None;
+                    }
+                    pair.video_track = Some(stream.key);
+                    peer.session
+                        .subscriber
+                        .attach(pair.video, stream.key, Codec::H264);
+                }
+                Some((slot, pair.video))
+            })
+            .collect();
+        let peers = &mut self.peers;
+        let dirty = &mut self.dirty;
+        self.packetizer.packetize(access_unit, |payload, last| {
+            let packet = next_packet(stream, Codec::H264, timestamp, last, keyframe, payload);
+            for &(slot, sender) in &listeners {
+                let Some(peer) = peers.get_mut(slot) else {
+                    continue;
+                };
+                let forwarding = peer.session.forward(now, sender, &packet);
+                if forwarding == Forwarding::Queued && !std::mem::replace(&mut peer.dirty, true) {
+                    dirty.push(slot);
+                }
+            }
+        });
+    }
+
+    /// A peer began or stopped speaking: the room is told, and its tile gets or loses its border.
+    pub(super) fn on_speaking(&mut self, slot: Slot, speaking: bool) {
+        self.emit(slot, |peer| Event::Speaking { peer, speaking });
+        let room = self.peers[slot].room;
+        if self.rooms.get(&room).is_some_and(|room| room.bus.is_some()) {
+            self.update_bus(room);
+        }
+    }
+}
+
+fn next_packet<'p>(
+    stream: &mut MixedTrack,
+    codec: Codec,
+    timestamp: u32,
+    marker: bool,
+    keyframe: bool,
+    payload: &'p [u8],
+) -> Received<'p> {
+    stream.seq += 1;
+    Received {
+        track: stream.key,
+        first: false,
+        codec,
+        layer: Layer::default(),
+        generation: 0,
+        seq: stream.seq,
+        // The engines count in 32 bits; the rewriter only needs differences.
+        timestamp: u64::from(timestamp),
+        marker,
+        keyframe,
+        recovered: false,
+        level: None,
+        orientation: None,
+        dependency_descriptor: None,
+        payload,
+    }
+}

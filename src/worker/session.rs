@@ -1,0 +1,549 @@
+//! One peer's connection: its transport, its offer/answer, its SRTP, what it publishes and what it is sent.
+//!
+//! A session ends when its transport does; the peer then begins a new one with its next offer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::ids::TrackKey;
+use crate::rtp::ntp::Ntp;
+use crate::rtp::params::{ReceiveLine, SendLine, Ssrc};
+use crate::sfu::{DropReason, Publisher, Received, SenderClock, Subscriber};
+use crate::transport::negotiation::{
+    LocalTransport, NegotiationConfig, NegotiationError, Negotiator, Output, RemoteTransport,
+    TransportPort,
+};
+use crate::transport::srtp::{Direction, SrtpContext};
+use crate::transport::{
+    Fingerprint, Identity, RemoteParams, Transport, TransportConfig, TransportError, TransportEvent,
+};
+use crate::worker::socket::{Outbox, Path, Socket};
+
+/// Candidates that a client may trickle before its first description names its credentials.
+const EARLY_CANDIDATES: usize = 64;
+/// A data-channel message from a client; longer ones are dropped and counted.
+const MAX_CHANNEL_TEXT: usize = 64 << 10;
+/// The data channel of the old clients.
+pub const CHANNEL: &str = "internal";
+
+/// Why a packet from the network went no further than the session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionCounters {
+    /// SRTP before the keys are known.
+    pub early: u64,
+    /// SRTP or SRTCP that fails authentication, or is replayed or malformed.
+    pub unauthentic: u64,
+    /// RTP that the ingest refused, for its own counted reasons.
+    pub refused: u64,
+    /// Datagrams that the transport refused (STUN, DTLS).
+    pub transport: u64,
+    /// Data-channel messages that were binary or too long.
+    pub channel: u64,
+    /// Bytes from the peer, any protocol.
+    pub bytes_in: u64,
+    /// Bytes to the peer, media only.
+    pub bytes_out: u64,
+}
+
+/// What the worker has to act on after it has touched a session.
+#[derive(Debug)]
+pub enum SessionEvent {
+    /// For the client.
+    Answer(String),
+    /// For the client.
+    Offer(String),
+    /// The agreed m-lines changed.
+    LinesChanged {
+        /// Published tracks that ended with it.
+        ended: Vec<TrackKey>,
+        /// All lines on which the peer takes something.
+        send: Vec<SendLine>,
+    },
+    /// The client may offer now.
+    RenegotiationSettled,
+    /// The client cannot take what this sender carries.
+    SenderRefused {
+        /// Which sender.
+        sender: u64,
+        /// Part of a sentence.
+        reason: String,
+    },
+    /// Encrypted media can flow.
+    Connected,
+    /// A message on [`CHANNEL`].
+    Text(String),
+    /// The end of this session.
+    Closed(String),
+}
+
+/// What became of a packet that was to be forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forwarding {
+    /// It is in the outbox.
+    Queued,
+    /// Nothing flows on this sender before a keyframe.
+    WantsKeyframe,
+    /// It is not for this sender, or nothing can be sent yet.
+    Dropped,
+}
+
+/// Why a description was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It belongs to another connection of the same client: a new session can take it.
+    OtherConnection,
+    /// A sentence for the client; the session is as before.
+    Sentence(String),
+}
+
+/// See the module's text.
+pub struct Session {
+    transport: Transport,
+    negotiator: Negotiator,
+    advertised: Arc<[String]>,
+    early_candidates: Vec<String>,
+    ufrags: Vec<String>,
+    described: bool,
+    srtp: Option<(SrtpContext, SrtpContext)>,
+    connected: bool,
+    /// What the peer publishes.
+    pub publisher: Publisher,
+    /// What the peer is sent.
+    pub subscriber: Subscriber,
+    /// Sealed packets of this pass.
+    pub outbox: Outbox,
+    path: Option<Path>,
+    counters: SessionCounters,
+}
+
+struct Port<'a> {
+    transport: &'a mut Transport,
+    advertised: &'a [String],
+    other_connection: bool,
+}
+
+impl TransportPort for Port<'_> {
+    fn apply_remote(&mut self, now: Instant, remote: &RemoteTransport) -> Result<(), String> {
+        let fingerprints = remote
+            .fingerprints
+            .iter()
+            .map(|(algorithm, value)| Fingerprint {
+                algorithm: algorithm.clone(),
+                value: value.clone(),
+            });
+        let params = RemoteParams {
+            ufrag: remote.ufrag.clone(),
+            pwd: remote.pwd.clone(),
+            fingerprints: fingerprints.collect(),
+        };
+        self.transport.set_remote(now, &params).map_err(|error| {
+            self.other_connection = error == TransportError::OtherPeer;
+            error.to_string()
+        })?;
+        for candidate in &remote.candidates {
+            // A candidate that this server cannot use is no reason to refuse the description.
+            let _ = self.transport.add_remote_candidate(candidate);
+        }
+        Ok(())
+    }
+
+    fn local(&self) -> LocalTransport {
+        let credentials = self.transport.local_credentials();
+        LocalTransport {
+            ufrag: credentials.ufrag,
+            pwd: credentials.pwd,
+            fingerprint: self.transport.fingerprint().to_string(),
+            candidates: self.advertised.to_vec(),
+        }
+    }
+}
+
+impl Session {
+    /// A session that waits for its first description.
+    ///
+    /// # Errors
+    /// The transport's own.
+    pub fn new(
+        now: Instant,
+        identity: &Arc<Identity>,
+        advertised: &Arc<[String]>,
+        client_offers_first: bool,
+    ) -> Result<Self, TransportError> {
+        let mut transport = Transport::new(now, identity.clone(), TransportConfig::default())?;
+        transport.open_channel(now, CHANNEL);
+        let own_ssrc = Ssrc(rand::random());
+        let mut negotiator = Negotiator::new(NegotiationConfig {
+            client_offers_first,
+            ..NegotiationConfig::default()
+        });
+        negotiator.want_channel();
+        Ok(Session {
+            transport,
+            negotiator,
+            advertised: advertised.clone(),
+            early_candidates: Vec::new(),
+            ufrags: Vec::new(),
+            described: false,
+            srtp: None,
+            connected: false,
+            publisher: Publisher::new(own_ssrc),
+            subscriber: Subscriber::new(own_ssrc),
+            outbox: Outbox::default(),
+            path: None,
+            counters: SessionCounters::default(),
+        })
+    }
+
+    /// Counters since the session began.
+    pub fn counters(&self) -> SessionCounters {
+        self.counters
+    }
+
+    /// Keys are there.
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// Where media goes.
+    pub fn selected(&self) -> Option<SocketAddr> {
+        self.transport.selected()
+    }
+
+    /// The user fragments that STUN requests for this session carry, if they changed since the last call.
+    pub fn poll_ufrags(&mut self) -> Option<&[String]> {
+        if self
+            .transport
+            .ufrags()
+            .eq(self.ufrags.iter().map(String::as_str))
+        {
+            return None;
+        }
+        self.ufrags = self.transport.ufrags().map(str::to_string).collect();
+        Some(&self.ufrags)
+    }
+
+    /// Offer/answer, for senders and for questions.
+    pub fn negotiator(&mut self) -> &mut Negotiator {
+        &mut self.negotiator
+    }
+
+    /// The client's offer.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub fn handle_offer(&mut self, now: Instant, sdp: &str) -> Result<(), Refusal> {
+        self.describe(|negotiator, port| negotiator.handle_offer(now, sdp, port))
+    }
+
+    /// The client's answer.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub fn handle_answer(&mut self, now: Instant, sdp: &str) -> Result<(), Refusal> {
+        self.describe(|negotiator, port| negotiator.handle_answer(now, sdp, port))
+    }
+
+    fn describe(
+        &mut self,
+        apply: impl FnOnce(&mut Negotiator, &mut Port<'_>) -> Result<(), NegotiationError>,
+    ) -> Result<(), Refusal> {
+        let mut port = Port {
+            transport: &mut self.transport,
+            advertised: &self.advertised,
+            other_connection: false,
+        };
+        match apply(&mut self.negotiator, &mut port) {
+            Ok(()) => {
+                self.note_described();
+                Ok(())
+            }
+            Err(_) if port.other_connection => Err(Refusal::OtherConnection),
+            Err(error) => Err(Refusal::Sentence(error.to_string())),
+        }
+    }
+
+    fn note_described(&mut self) {
+        self.described = true;
+        for candidate in std::mem::take(&mut self.early_candidates) {
+            let _ = self.transport.add_remote_candidate(&candidate);
+        }
+    }
+
+    /// A trickled candidate; before the first description it waits for it.
+    ///
+    /// # Errors
+    /// A sentence for the client.
+    pub fn handle_candidate(&mut self, candidate: String) -> Result<(), Refusal> {
+        if self.described {
+            let added = self.transport.add_remote_candidate(&candidate);
+            return added.map_err(|error| Refusal::Sentence(error.to_string()));
+        }
+        if self.early_candidates.len() >= EARLY_CANDIDATES {
+            return Err(Refusal::Sentence(
+                "too many candidates came before any offer or answer: send the offer first".into(),
+            ));
+        }
+        self.early_candidates.push(candidate);
+        Ok(())
+    }
+
+    /// STUN or DTLS.
+    pub fn handle_transport(&mut self, now: Instant, path: Path, datagram: &[u8]) {
+        self.counters.bytes_in += datagram.len() as u64;
+        if self
+            .transport
+            .handle_read(now, path.remote, datagram)
+            .is_err()
+        {
+            self.counters.transport += 1;
+        }
+        if self.transport.selected() == Some(path.remote) {
+            self.path = Some(path);
+        }
+    }
+
+    /// Authentic media from the selected address shows that the peer is alive.
+    fn note_traffic(&mut self, now: Instant, from: SocketAddr) {
+        if self.transport.selected() == Some(from) {
+            self.transport.note_traffic(now);
+        }
+    }
+
+    /// SRTP: decrypted in place. `None`: it went no further, and is counted.
+    pub fn open_rtp<'p>(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        datagram: &'p mut [u8],
+    ) -> Option<Received<'p>> {
+        self.counters.bytes_in += datagram.len() as u64;
+        let Some((receive, _)) = &mut self.srtp else {
+            self.counters.early += 1;
+            return None;
+        };
+        let Ok(opened) = receive.open_rtp(datagram) else {
+            self.counters.unauthentic += 1;
+            return None;
+        };
+        self.note_traffic(now, from);
+        match self.publisher.handle_rtp(now, &datagram[..opened.len]) {
+            Ok(received) => Some(received),
+            Err(_) => {
+                self.counters.refused += 1;
+                None
+            }
+        }
+    }
+
+    /// SRTCP: decrypted in place; the plain compound packet.
+    pub fn open_rtcp<'p>(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        datagram: &'p mut [u8],
+    ) -> Option<&'p [u8]> {
+        self.counters.bytes_in += datagram.len() as u64;
+        let Some((receive, _)) = &mut self.srtp else {
+            self.counters.early += 1;
+            return None;
+        };
+        let Ok(len) = receive.open_rtcp(datagram) else {
+            self.counters.unauthentic += 1;
+            return None;
+        };
+        self.note_traffic(now, from);
+        Some(&datagram[..len])
+    }
+
+    /// Forwards a packet on one of this session's senders, into the outbox.
+    pub fn forward(&mut self, now: Instant, sender: u64, packet: &Received<'_>) -> Forwarding {
+        let Some((_, send)) = &mut self.srtp else {
+            return Forwarding::Dropped;
+        };
+        let outbox = &mut self.outbox;
+        let start = outbox.bytes.len();
+        let header = self
+            .subscriber
+            .forward(now, sender, packet, &mut outbox.bytes);
+        match header {
+            Ok(header) => {
+                let sealed = send.seal_rtp(&mut outbox.bytes, start, header).is_ok();
+                if outbox.commit(start, sealed) {
+                    Forwarding::Queued
+                } else {
+                    Forwarding::Dropped
+                }
+            }
+            Err(DropReason::AwaitingKeyframe) => Forwarding::WantsKeyframe,
+            // Counted by the subscriber.
+            Err(_) => Forwarding::Dropped,
+        }
+    }
+
+    /// Text for the page; dropped while the channel is not open.
+    pub fn send_text(&mut self, now: Instant, text: &str) {
+        if self.transport.send_text(now, CHANNEL, text).is_err() {
+            self.counters.channel += 1;
+        }
+    }
+
+    /// Timers.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.transport.poll_timeout().is_some_and(|at| at <= now) {
+            self.transport.handle_timeout(now);
+        }
+        if self.negotiator.poll_timeout().is_some_and(|at| at <= now) {
+            self.negotiator.handle_timeout(now);
+        }
+    }
+
+    /// When [`Session::handle_timeout`] and [`Session::poll_media`] are due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let control = self
+            .transport
+            .poll_timeout()
+            .into_iter()
+            .chain(self.negotiator.poll_timeout());
+        if !self.connected {
+            return control.min();
+        }
+        control
+            .chain(self.publisher.poll_timeout())
+            .chain(self.subscriber.poll_timeout())
+            .min()
+    }
+
+    /// Reports, feedback and retransmissions that are due, sealed into the outbox.
+    pub fn poll_media(
+        &mut self,
+        now: Instant,
+        wall: Ntp,
+        clock: &mut dyn FnMut(TrackKey) -> Option<SenderClock>,
+    ) {
+        let Some((_, send)) = &mut self.srtp else {
+            return;
+        };
+        let outbox = &mut self.outbox;
+        loop {
+            let start = outbox.bytes.len();
+            if !self.publisher.poll_feedback(now, &mut outbox.bytes)
+                && !self
+                    .subscriber
+                    .poll_report(now, wall, clock, &mut outbox.bytes)
+            {
+                break;
+            }
+            let sealed = send.seal_rtcp(&mut outbox.bytes, start).is_ok();
+            outbox.commit(start, sealed);
+        }
+        loop {
+            let start = outbox.bytes.len();
+            let Some(header) = self.subscriber.poll_retransmission(now, &mut outbox.bytes) else {
+                break;
+            };
+            let sealed = send.seal_rtp(&mut outbox.bytes, start, header).is_ok();
+            outbox.commit(start, sealed);
+        }
+    }
+
+    /// Sends what the transport has to say, and tells what happened.
+    pub fn poll_event(&mut self, now: Instant, socket: &mut Socket) -> Option<SessionEvent> {
+        loop {
+            self.transmit(socket);
+            if let Some(event) = self.transport.poll_event() {
+                match self.on_transport(event) {
+                    Some(event) => {
+                        self.transmit(socket);
+                        return Some(event);
+                    }
+                    None => continue,
+                }
+            }
+            let mut port = Port {
+                transport: &mut self.transport,
+                advertised: &self.advertised,
+                other_connection: false,
+            };
+            return match self.negotiator.poll_output(now, &mut port)? {
+                Output::Answer(sdp) => Some(SessionEvent::Answer(sdp)),
+                Output::Offer(sdp) => Some(SessionEvent::Offer(sdp)),
+                Output::LinesChanged { receive, send } => Some(self.on_lines(&receive, send)),
+                Output::RenegotiationSettled => Some(SessionEvent::RenegotiationSettled),
+                Output::SenderRefused { sender, reason } => Some(SessionEvent::SenderRefused {
+                    sender: sender.0,
+                    reason,
+                }),
+            };
+        }
+    }
+
+    fn on_lines(&mut self, receive: &[ReceiveLine], send: Vec<SendLine>) -> SessionEvent {
+        let ended = self.publisher.set_lines(receive);
+        self.subscriber.set_lines(&send);
+        SessionEvent::LinesChanged { ended, send }
+    }
+
+    fn on_transport(&mut self, event: TransportEvent) -> Option<SessionEvent> {
+        match event {
+            TransportEvent::Selected(remote) => {
+                if self.path.is_none_or(|path| path.remote != remote) {
+                    self.path = Some(Path {
+                        remote,
+                        local: None,
+                    });
+                }
+                None
+            }
+            TransportEvent::Keyed(keys) => {
+                self.srtp = Some((
+                    SrtpContext::new(&keys, Direction::FromClient),
+                    SrtpContext::new(&keys, Direction::FromServer),
+                ));
+                self.connected = true;
+                self.negotiator.allow_offers();
+                Some(SessionEvent::Connected)
+            }
+            TransportEvent::ChannelText { label, text }
+                if label == CHANNEL && text.len() <= MAX_CHANNEL_TEXT =>
+            {
+                Some(SessionEvent::Text(text))
+            }
+            TransportEvent::ChannelText { .. } | TransportEvent::ChannelBinary { .. } => {
+                self.counters.channel += 1;
+                None
+            }
+            TransportEvent::ChannelOpen { .. }
+            | TransportEvent::ChannelClosed { .. }
+            | TransportEvent::IceDisconnected
+            | TransportEvent::IceReconnected => None,
+            TransportEvent::Closed(reason) => Some(SessionEvent::Closed(reason.to_string())),
+        }
+    }
+
+    fn transmit(&mut self, socket: &mut Socket) {
+        let local = self.path.and_then(|path| path.local);
+        while let Some((remote, datagram)) = self.transport.poll_transmit() {
+            self.counters.bytes_out += datagram.len() as u64;
+            let local = local.filter(|_| self.path.is_some_and(|path| path.remote == remote));
+            socket.send(Path { remote, local }, &datagram);
+        }
+    }
+
+    /// Sends the outbox.
+    pub fn flush(&mut self, socket: &mut Socket) {
+        match self.path {
+            Some(path) => {
+                self.counters.bytes_out += self.outbox.bytes.len() as u64;
+                socket.send_all(path, &mut self.outbox);
+            }
+            None => self.outbox.clear(),
+        }
+    }
+
+    /// Says goodbye.
+    pub fn close(&mut self, now: Instant, socket: &mut Socket) {
+        self.transport.close(now);
+        self.transmit(socket);
+    }
+}

@@ -1,0 +1,230 @@
+//! What a worker knows: peers, rooms, tracks, and who is sent what.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Instant;
+
+use crate::ids::{PeerId, RoomKey, TrackKey};
+use crate::mcu::audio::MixId;
+use crate::mcu::bus::{Bus, Rung};
+use crate::mcu::video::VideoRung;
+use crate::rtp::params::Codec;
+use crate::sfu::SenderClock;
+use crate::worker::demux::Slot;
+use crate::worker::session::Session;
+use crate::worker::speaking::Speaking;
+use crate::worker::{Event, EventSender, LayoutTile, PeerParams, PublishedTrack, SourceType};
+
+/// Events of a room that wait because its actor's queue is full. Beyond it events are dropped and counted: the
+/// actor is stuck, and its clients time out.
+pub const EVENT_BACKLOG: usize = 8192;
+
+/// A peer of this worker.
+pub struct Peer {
+    /// Its identity.
+    pub id: PeerId,
+    /// Its room.
+    pub room: RoomKey,
+    /// How it came.
+    pub params: PeerParams,
+    /// Its connection.
+    pub session: Session,
+    /// What it is to be sent.
+    pub receiving: Receiving,
+    /// What it publishes, in order of appearance.
+    pub published: Vec<TrackKey>,
+    /// From the levels of its microphone.
+    pub speaking: Speaking,
+    /// Whether those levels exist; otherwise the mixer tells.
+    pub has_levels: bool,
+    /// The next sender's id.
+    pub next_sender: u64,
+    /// When the session's timers are due.
+    pub deadline: Instant,
+    /// When figures are due.
+    pub stats_due: Instant,
+    /// Packets wait in the outbox.
+    pub dirty: bool,
+    /// Something happened that the session has to be asked about.
+    pub touched: bool,
+}
+
+/// What a peer is to be sent.
+pub enum Receiving {
+    /// Tracks of the others, each on a sender of its own.
+    Forward(BTreeMap<TrackKey, Forwarded>),
+    /// The mixed pair.
+    Mixed(MixedPair),
+}
+
+impl Receiving {
+    /// The tracks that are sent now.
+    pub fn tracks(&self) -> impl Iterator<Item = TrackKey> + '_ {
+        let (forwarded, mixed) = match self {
+            Receiving::Forward(tracks) => (Some(tracks.keys().copied()), None),
+            Receiving::Mixed(pair) => (None, Some([pair.audio_track, pair.video_track])),
+        };
+        let mixed = mixed.into_iter().flatten().flatten();
+        forwarded.into_iter().flatten().chain(mixed)
+    }
+}
+
+/// One forwarded track.
+#[derive(Clone, Copy, Debug)]
+pub struct Forwarded {
+    /// The sender in this peer's offer/answer.
+    pub sender: u64,
+    /// Its m-line is agreed: packets flow.
+    pub attached: bool,
+}
+
+/// The two senders of a mixed client, for its whole stay.
+#[derive(Clone, Copy, Debug)]
+pub struct MixedPair {
+    /// The sound's sender.
+    pub audio: u64,
+    /// The picture's sender.
+    pub video: u64,
+    /// The rung that its limit allows.
+    pub rung: Rung,
+    /// It is a listener of the room's bus.
+    pub listening: bool,
+    /// The sound's m-line is agreed.
+    pub audio_line: bool,
+    /// The picture's m-line is agreed.
+    pub video_line: bool,
+    /// What the sound's sender carries now.
+    pub audio_track: Option<TrackKey>,
+    /// What the picture's sender carries now: the old rung until the new one's keyframe is there.
+    pub video_track: Option<TrackKey>,
+}
+
+/// A track and its subscribers.
+pub struct Track {
+    /// Where.
+    pub room: RoomKey,
+    /// Whose.
+    pub publisher: Slot,
+    /// What.
+    pub info: PublishedTrack,
+    /// Camera or screen.
+    pub source: SourceType,
+    /// Nothing of it goes anywhere while muted.
+    pub muted: bool,
+    /// The bus listens.
+    pub tapped: bool,
+    /// Who gets it, on which sender.
+    pub subscribers: Vec<(Slot, u64)>,
+}
+
+/// One mixed stream: a published track of the server.
+#[derive(Clone, Copy, Debug)]
+pub struct MixedTrack {
+    /// Its identity in the fanout.
+    pub key: TrackKey,
+    /// The next packet's sequence number.
+    pub seq: u64,
+    /// RTP time against the server's clock.
+    pub clock: Option<SenderClock>,
+}
+
+impl Default for MixedTrack {
+    fn default() -> Self {
+        // Away from zero: a reordered first packet has a place before it.
+        MixedTrack {
+            key: TrackKey::next(),
+            seq: 1 << 16,
+            clock: None,
+        }
+    }
+}
+
+/// The media side of a room.
+pub struct MediaRoom {
+    events: EventSender,
+    backlog: VecDeque<Event>,
+    /// Events that were lost.
+    pub dropped_events: u64,
+    /// Members in the order in which they came.
+    pub members: Vec<Slot>,
+    /// Lives while somebody is mixed.
+    pub bus: Option<Bus>,
+    /// The sounds of the bus.
+    pub audio: HashMap<MixId, MixedTrack>,
+    /// The pictures of the bus.
+    pub video: HashMap<VideoRung, MixedTrack>,
+    /// The last layout of each picture.
+    pub layouts: HashMap<VideoRung, ((u32, u32), Vec<LayoutTile>)>,
+}
+
+impl MediaRoom {
+    /// An empty room.
+    pub fn new(events: EventSender) -> Self {
+        MediaRoom {
+            events,
+            backlog: VecDeque::new(),
+            dropped_events: 0,
+            members: Vec::new(),
+            bus: None,
+            audio: HashMap::new(),
+            video: HashMap::new(),
+            layouts: HashMap::new(),
+        }
+    }
+
+    /// Tells the actor. Figures are dropped when it is behind; everything else waits its turn.
+    pub fn emit(&mut self, event: Event) {
+        if self.backlog.is_empty() {
+            match self.events.try_send(event) {
+                Ok(()) => return,
+                Err(tokio::sync::mpsc::error::TrySendError::Full(event)) => self.keep(event),
+                Err(tokio::sync::mpsc::error::TrySendError::Closed(_)) => self.dropped_events += 1,
+            }
+        } else {
+            self.keep(event);
+        }
+    }
+
+    fn keep(&mut self, event: Event) {
+        if matches!(event, Event::Stats { .. }) || self.backlog.len() >= EVENT_BACKLOG {
+            self.dropped_events += 1;
+        } else {
+            self.backlog.push_back(event);
+        }
+    }
+
+    /// Sends what waited.
+    pub fn flush_backlog(&mut self) {
+        while let Some(event) = self.backlog.pop_front() {
+            match self.events.try_send(event) {
+                Ok(()) => {}
+                Err(tokio::sync::mpsc::error::TrySendError::Full(event)) => {
+                    self.backlog.push_front(event);
+                    return;
+                }
+                Err(tokio::sync::mpsc::error::TrySendError::Closed(_)) => self.dropped_events += 1,
+            }
+        }
+    }
+
+    /// The clock of a mixed stream, for sender reports.
+    pub fn mixed_clock(&self, key: TrackKey) -> Option<SenderClock> {
+        self.audio
+            .values()
+            .chain(self.video.values())
+            .find(|track| track.key == key)?
+            .clock
+    }
+
+    /// The rung whose picture this is.
+    pub fn rung_of(&self, key: TrackKey) -> Option<VideoRung> {
+        self.video
+            .iter()
+            .find(|(_, track)| track.key == key)
+            .map(|(rung, _)| *rung)
+    }
+}
+
+/// Can the mixer decode it?
+pub fn is_mixable(codec: Codec) -> bool {
+    matches!(codec, Codec::Opus | Codec::H264)
+}

@@ -1,0 +1,470 @@
+//! The loop: commands in, codec output in, datagrams in, timers; everything that came of it out.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::Receiver;
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+
+use crate::ids::{PeerId, RoomKey, TrackKey};
+use crate::mcu::bus::{BusOutput, BusSender, CodecPools, OUTPUT_QUEUE};
+use crate::rtp::demux::{DatagramKind, classify};
+use crate::rtp::h264::Packetizer;
+use crate::rtp::ntp::Ntp;
+use crate::sfu::SenderClock;
+use crate::transport::{Identity, TransportError};
+use crate::worker::demux::{Demux, Slot};
+use crate::worker::session::{Session, SessionEvent};
+use crate::worker::socket::{Path, ReceiveBatch, Socket};
+use crate::worker::state::{MediaRoom, Peer, Track};
+use crate::worker::{COMMAND_QUEUE, Command, Event, Renegotiation, WorkerHandle};
+
+const SOCKET: Token = Token(0);
+const WAKE: Token = Token(1);
+/// The loop wakes at least this often, to look at its timers.
+const LONGEST_SLEEP: Duration = Duration::from_millis(50);
+/// Timers are looked at no more often than this.
+const TIMER_GRAIN: Duration = Duration::from_millis(1);
+/// Receive batches between two looks at commands and timers, so that a flood does not starve them.
+const BATCHES_PER_PASS: usize = 16;
+
+/// What a peer is sent, with its clock.
+type Clocks = smallvec::SmallVec<[(TrackKey, SenderClock); 16]>;
+
+/// Datagrams that reached no session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkerCounters {
+    /// STUN for a user fragment, or anything else from an address, that no peer has.
+    pub unknown: u64,
+    /// Neither STUN, DTLS, RTP nor RTCP.
+    pub unclassified: u64,
+}
+
+/// What a worker is started with.
+#[derive(Clone)]
+pub struct WorkerConfig {
+    /// Where its socket is bound.
+    pub listen: SocketAddr,
+    /// Candidate lines for a given port (see `transport::candidates`).
+    pub candidates: Arc<dyn Fn(u16) -> Vec<String> + Send + Sync>,
+    /// The certificate of this process.
+    pub identity: Arc<Identity>,
+    /// The codec threads, shared by all workers.
+    pub codecs: CodecPools,
+}
+
+/// One media thread's state. Its parts act in `control`, `delivery` and `mixed`.
+pub(super) struct Worker {
+    pub(super) socket: Socket,
+    pub(super) demux: Demux,
+    pub(super) peers: Slab<Peer>,
+    pub(super) slots: HashMap<PeerId, Slot>,
+    pub(super) rooms: HashMap<RoomKey, MediaRoom>,
+    pub(super) tracks: HashMap<TrackKey, Track>,
+    pub(super) codecs: CodecPools,
+    pub(super) bus_sender: BusSender,
+    /// Peers with packets in their outbox.
+    pub(super) dirty: Vec<Slot>,
+    /// Peers that others made something happen to.
+    pub(super) touched: Vec<Slot>,
+    pub(super) packetizer: Packetizer,
+    identity: Arc<Identity>,
+    advertised: Arc<[String]>,
+    poll: Poll,
+    commands: Receiver<Command>,
+    bus: Receiver<BusOutput>,
+    next_timer: Instant,
+    counters: WorkerCounters,
+}
+
+/// Starts one worker and returns the way into it, with the address of its socket.
+///
+/// # Errors
+/// The socket cannot be bound, or the operating system refuses a thread.
+pub fn start(name: &str, config: WorkerConfig) -> io::Result<(WorkerHandle, SocketAddr)> {
+    let mut socket = Socket::bind(config.listen)?;
+    let address = socket.local_addr()?;
+    let poll = Poll::new()?;
+    poll.registry()
+        .register(socket.source(), SOCKET, Interest::READABLE)?;
+    let waker = Arc::new(mio::Waker::new(poll.registry(), WAKE)?);
+    let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
+        // It fails only when the poll is gone, and then nobody is there to be woken.
+        let _ = waker.wake();
+    });
+    let (command_sender, commands) = crossbeam_channel::bounded(COMMAND_QUEUE);
+    let (bus_queue, bus) = crossbeam_channel::bounded(OUTPUT_QUEUE);
+    let worker = Worker {
+        socket,
+        demux: Demux::default(),
+        peers: Slab::new(),
+        slots: HashMap::new(),
+        rooms: HashMap::new(),
+        tracks: HashMap::new(),
+        codecs: config.codecs,
+        bus_sender: BusSender::new(bus_queue, wake.clone()),
+        dirty: Vec::new(),
+        touched: Vec::new(),
+        packetizer: Packetizer::default(),
+        identity: config.identity,
+        advertised: (config.candidates)(address.port()).into(),
+        poll,
+        commands,
+        bus,
+        next_timer: Instant::now(),
+        counters: WorkerCounters::default(),
+    };
+    std::thread::Builder::new()
+        .name(name.to_string())
+        .spawn(move || worker.run())?;
+    Ok((WorkerHandle::new(command_sender, wake), address))
+}
+
+impl Worker {
+    fn run(mut self) {
+        let mut events = Events::with_capacity(8);
+        let mut batch = ReceiveBatch::default();
+        let mut readable = true;
+        loop {
+            let now = Instant::now();
+            if !self.drain_queues(now) {
+                return;
+            }
+            if readable {
+                readable = self.receive(&mut batch);
+            }
+            let now = Instant::now();
+            self.run_timers(now);
+            self.flush();
+            let sleep = if readable {
+                Duration::ZERO
+            } else {
+                self.next_timer
+                    .saturating_duration_since(now)
+                    .clamp(TIMER_GRAIN, LONGEST_SLEEP)
+            };
+            // An interrupted poll is a short one.
+            let _ = self.poll.poll(&mut events, Some(sleep));
+            readable |= events.iter().any(|event| event.token() == SOCKET);
+        }
+    }
+
+    /// False when all handles are gone.
+    fn drain_queues(&mut self, now: Instant) -> bool {
+        for _ in 0..COMMAND_QUEUE {
+            match self.commands.try_recv() {
+                Ok(command) => {
+                    self.handle_command(now, command);
+                    // Each command's outcome is complete before the next one is looked at.
+                    self.service_touched(now);
+                }
+                Err(crossbeam_channel::TryRecvError::Empty) => break,
+                Err(crossbeam_channel::TryRecvError::Disconnected) => return false,
+            }
+        }
+        for _ in 0..OUTPUT_QUEUE {
+            let Ok(output) = self.bus.try_recv() else {
+                break;
+            };
+            self.handle_bus(now, output);
+        }
+        true
+    }
+
+    /// Reads until the socket is empty or the pass is long enough; true: there may be more.
+    fn receive(&mut self, batch: &mut ReceiveBatch) -> bool {
+        for _ in 0..BATCHES_PER_PASS {
+            if !self.socket.receive(batch) {
+                return false;
+            }
+            let now = batch.arrival();
+            for (path, datagram) in batch.datagrams() {
+                self.handle_datagram(now, path, datagram);
+            }
+            self.flush();
+        }
+        true
+    }
+
+    fn handle_datagram(&mut self, now: Instant, path: Path, datagram: &mut [u8]) {
+        let kind = classify(datagram);
+        let known = self.demux.lookup(path.remote);
+        let slot = match kind {
+            DatagramKind::Stun => {
+                let selected = known.and_then(|slot| self.peers.get(slot)?.session.selected());
+                self.demux.claim(path.remote, datagram, selected).or(known)
+            }
+            DatagramKind::Dtls | DatagramKind::Rtp | DatagramKind::Rtcp => known,
+            DatagramKind::TurnChannel | DatagramKind::Unknown => {
+                self.counters.unclassified += 1;
+                return;
+            }
+        };
+        let Some((slot, peer)) = slot.and_then(|slot| Some((slot, self.peers.get_mut(slot)?)))
+        else {
+            self.counters.unknown += 1;
+            return;
+        };
+        match kind {
+            DatagramKind::Rtp => {
+                let Some(packet) = peer.session.open_rtp(now, path.remote, datagram) else {
+                    return;
+                };
+                let feedback = peer.session.publisher.poll_timeout();
+                peer.deadline = feedback.map_or(peer.deadline, |at| at.min(peer.deadline));
+                self.next_timer = self.next_timer.min(peer.deadline);
+                self.handle_packet(now, slot, &packet);
+            }
+            DatagramKind::Rtcp => self.handle_rtcp(now, slot, path.remote, datagram),
+            _ => {
+                peer.session.handle_transport(now, path, datagram);
+                peer.touched = true;
+                self.touched.push(slot);
+                self.service_touched(now);
+            }
+        }
+    }
+
+    fn handle_packet(&mut self, now: Instant, slot: Slot, packet: &crate::sfu::Received<'_>) {
+        if packet.first {
+            self.publish(slot, packet.track);
+        }
+        if let Some(level) = packet.level {
+            let peer = &mut self.peers[slot];
+            peer.has_levels = true;
+            let muted = self
+                .tracks
+                .get(&packet.track)
+                .is_none_or(|track| track.muted);
+            if !muted
+                && let Some(speaking) = peer.speaking.handle_level(now, level.dbov, level.voice)
+            {
+                self.on_speaking(slot, speaking);
+            }
+        }
+        self.forward(now, packet);
+    }
+
+    fn handle_rtcp(&mut self, now: Instant, slot: Slot, from: SocketAddr, datagram: &mut [u8]) {
+        let peer = &mut self.peers[slot];
+        let wall = Ntp::from_system(SystemTime::now());
+        let room = peer.room;
+        // The borrow of the datagram ends with the sub-machines' own copies of what they keep.
+        let Some(compound) = peer.session.open_rtcp(now, from, datagram) else {
+            return;
+        };
+        peer.session.publisher.handle_rtcp(now, wall, compound);
+        let wishes = peer.session.subscriber.handle_rtcp(wall, compound);
+        peer.touched = true;
+        self.touched.push(slot);
+        for key in wishes {
+            self.request_keyframe(now, room, key);
+        }
+    }
+
+    fn run_timers(&mut self, now: Instant) {
+        self.service_touched(now);
+        if self.next_timer > now {
+            return;
+        }
+        for room in self.rooms.values_mut() {
+            room.flush_backlog();
+        }
+        let mut next = now + LONGEST_SLEEP;
+        let slots: smallvec::SmallVec<[Slot; 64]> =
+            self.peers.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let Some(peer) = self.peers.get_mut(slot) else {
+                continue;
+            };
+            if peer.stats_due <= now {
+                self.report(now, slot);
+            }
+            let Some(peer) = self.peers.get_mut(slot) else {
+                continue;
+            };
+            if peer.deadline <= now {
+                peer.session.handle_timeout(now);
+                if let Some(speaking) = peer.speaking.handle_timeout(now) {
+                    self.on_speaking(slot, speaking);
+                }
+                self.service(now, slot);
+            }
+            if let Some(peer) = self.peers.get(slot) {
+                next = next.min(peer.deadline).min(peer.stats_due);
+            }
+        }
+        self.service_touched(now);
+        self.next_timer = next.max(now + TIMER_GRAIN);
+    }
+
+    /// Looks after every peer that something happened to, until nothing more happens.
+    fn service_touched(&mut self, now: Instant) {
+        // A peer may be touched by index, or by its flag alone from within a command.
+        while let Some(slot) = self.touched.pop().or_else(|| {
+            self.peers
+                .iter()
+                .find(|(_, peer)| peer.touched)
+                .map(|(slot, _)| slot)
+        }) {
+            self.service(now, slot);
+        }
+    }
+
+    /// Hears what a session has to say, sends what is due, and notes when it is due again.
+    fn service(&mut self, now: Instant, slot: Slot) {
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return;
+        };
+        peer.touched = false;
+        loop {
+            let Some(peer) = self.peers.get_mut(slot) else {
+                return;
+            };
+            let Some(event) = peer.session.poll_event(now, &mut self.socket) else {
+                break;
+            };
+            self.on_session(now, slot, event);
+        }
+        if let Some(ufrags) = self.peers[slot].session.poll_ufrags() {
+            self.demux.set_ufrags(slot, ufrags);
+        }
+        let wall = Ntp::from_system(SystemTime::now());
+        let mut clocks: Clocks = Default::default();
+        let reports = self.peers[slot].session.subscriber.poll_timeout();
+        if reports.is_some_and(|at| at <= now) {
+            let keys = self.peers[slot].receiving.tracks();
+            clocks.extend(keys.filter_map(|key| Some((key, self.clock(slot, key)?))));
+        }
+        let peer = &mut self.peers[slot];
+        peer.session.poll_media(now, wall, &mut |key| {
+            clocks
+                .iter()
+                .find(|(known, _)| *known == key)
+                .map(|(_, clock)| *clock)
+        });
+        if !peer.session.outbox.is_empty() && !peer.dirty {
+            peer.dirty = true;
+            self.dirty.push(slot);
+        }
+        peer.deadline = peer.session.poll_timeout().unwrap_or(now + LONGEST_SLEEP);
+        self.next_timer = self.next_timer.min(peer.deadline);
+    }
+
+    /// RTP time against the wall, for sender reports of what `slot` is sent.
+    fn clock(&self, slot: Slot, key: TrackKey) -> Option<SenderClock> {
+        match self.tracks.get(&key) {
+            Some(track) => self
+                .peers
+                .get(track.publisher)?
+                .session
+                .publisher
+                .clock(key),
+            None => self.rooms.get(&self.peers[slot].room)?.mixed_clock(key),
+        }
+    }
+
+    fn on_session(&mut self, now: Instant, slot: Slot, event: SessionEvent) {
+        match event {
+            SessionEvent::Answer(sdp) => self.emit(slot, |peer| Event::Answer { peer, sdp }),
+            SessionEvent::Offer(sdp) => self.emit(slot, |peer| Event::Offer { peer, sdp }),
+            SessionEvent::LinesChanged { ended, send } => self.on_lines(now, slot, ended, &send),
+            SessionEvent::RenegotiationSettled => {
+                self.emit(slot, |peer| Event::RenegotiationReply {
+                    peer,
+                    reply: Renegotiation::Settled,
+                });
+            }
+            SessionEvent::SenderRefused { sender, reason } => {
+                self.on_refused(slot, sender, &reason)
+            }
+            SessionEvent::Connected => {
+                self.emit(slot, |peer| Event::Connected { peer });
+            }
+            SessionEvent::Text(text) => self.emit(slot, |peer| Event::ChannelText { peer, text }),
+            SessionEvent::Closed(reason) => self.on_closed(now, slot, reason),
+        }
+    }
+
+    /// The transport is gone, and the peer with it; the room adds it anew when it offers again.
+    fn on_closed(&mut self, now: Instant, slot: Slot, reason: String) {
+        self.end_media(slot, true);
+        self.emit(slot, |peer| Event::Disconnected { peer, reason });
+        self.remove_peer(now, slot);
+    }
+
+    /// Ends a session with all its media, and begins another.
+    pub(super) fn renew_session(&mut self, now: Instant, slot: Slot) {
+        let room = self.peers[slot].room;
+        self.end_media(slot, true);
+        self.demux.forget(slot);
+        let client_offers_first = self.peers[slot].params.client_offers_first;
+        match self.new_session(now, client_offers_first) {
+            Ok(session) => {
+                let peer = &mut self.peers[slot];
+                let mut old = std::mem::replace(&mut peer.session, session);
+                old.close(now, &mut self.socket);
+                peer.touched = true;
+                if peer.params.delivery == super::Delivery::Mixed {
+                    self.begin_mixed(slot);
+                }
+            }
+            Err(error) => {
+                let message =
+                    format!("no new media transport could be opened: {error}; join again");
+                self.emit(slot, |peer| Event::Failed { peer, message });
+            }
+        }
+        self.update_bus(room);
+    }
+
+    pub(super) fn new_session(
+        &self,
+        now: Instant,
+        client_offers_first: bool,
+    ) -> Result<Session, TransportError> {
+        Session::new(now, &self.identity, &self.advertised, client_offers_first)
+    }
+
+    /// Tells the peer's room something about it.
+    pub(super) fn emit(&mut self, slot: Slot, event: impl FnOnce(PeerId) -> Event) {
+        let Some(peer) = self.peers.get(slot) else {
+            return;
+        };
+        if let Some(room) = self.rooms.get_mut(&peer.room) {
+            room.emit(event(peer.id));
+        }
+    }
+
+    fn flush(&mut self) {
+        while let Some(slot) = self.dirty.pop() {
+            let Some(peer) = self.peers.get_mut(slot) else {
+                continue;
+            };
+            peer.dirty = false;
+            peer.session.flush(&mut self.socket);
+        }
+    }
+
+    fn report(&mut self, now: Instant, slot: Slot) {
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return;
+        };
+        peer.stats_due = now + super::STATS_INTERVAL;
+        if let Some(round_trip) = peer.session.subscriber.round_trip() {
+            peer.session.publisher.set_round_trip(round_trip);
+        }
+        if !peer.session.is_connected() {
+            return;
+        }
+        let stats = super::figures::peer_stats(now, peer, &self.tracks);
+        self.emit(slot, |peer| Event::Stats {
+            peer,
+            stats: Box::new(stats),
+        });
+    }
+}
