@@ -106,7 +106,7 @@ impl Section {
     }
 }
 
-pub(super) fn kind_of(media: &str) -> Option<MediaKind> {
+fn kind_of(media: &str) -> Option<MediaKind> {
     [MediaKind::Audio, MediaKind::Video]
         .into_iter()
         .find(|kind| kind.as_str() == media)

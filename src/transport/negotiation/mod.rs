@@ -12,8 +12,8 @@
 //! answers cannot be told apart: the newest is meant, and after it another quiet time lets a straggler arrive.
 //!
 //! # Files
-//! [`description`] reads and checks what came; [`codecs`] and [`extensions`] choose from it; [`session`] makes the
-//! next agreement out of the last one; [`write`] prints it. Here is what holds them together over time.
+//! `description` reads and checks what came; `codecs` and `extensions` choose from it; `session` makes the
+//! next agreement out of the last one; `write` prints it. Here is what holds them together over time.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -433,7 +433,8 @@ impl Negotiator {
         }
     }
 
-    /// When [`Negotiator::handle_timeout`] wants to be called; [`Negotiator::poll_output`] afterwards.
+    /// When [`Negotiator::handle_timeout`] wants to be called; [`Negotiator::poll_output`] afterwards, for timers hold
+    /// offers back.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadline = match self.phase {
             Phase::OfferOut { deadline, .. } => Some(deadline),

@@ -56,7 +56,7 @@ fn write(
                 write!(out, "a={}\r\n", Direction::default().as_str())?;
                 continue;
             }
-            LineState::Channel(channel) => data_channel(out, channel)?,
+            LineState::Channel(_) => data_channel(out)?,
             LineState::Media(media) => media_line(out, media, senders, frame)?,
         }
         transport(out, frame, session.tagged() == Some(index))?;
@@ -83,7 +83,7 @@ fn m_line(out: &mut String, line: &Line) -> std::fmt::Result {
     write!(out, "\r\nc=IN IP4 0.0.0.0\r\n")
 }
 
-fn data_channel(out: &mut String, _: &ChannelParams) -> std::fmt::Result {
+fn data_channel(out: &mut String) -> std::fmt::Result {
     let ours = ChannelParams::default();
     write!(
         out,
