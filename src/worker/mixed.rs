@@ -85,14 +85,24 @@ impl Worker {
 
     pub(super) fn on_mixed_lines(&mut self, slot: Slot, send: &[SendLine]) {
         let peer = &mut self.peers[slot];
-        let (id, room) = (peer.id, peer.room);
         let Receiving::Mixed(pair) = &mut peer.receiving else {
             return;
         };
         let has_line = |sender| send.iter().any(|line| line.sender == sender);
         pair.audio_line = has_line(pair.audio);
         pair.video_line = has_line(pair.video);
-        if !(pair.audio_line || pair.video_line) || pair.listening {
+        self.begin_listening(slot);
+    }
+
+    /// A mixed client whose m-lines and keys are there is a listener of the bus.
+    pub(super) fn begin_listening(&mut self, slot: Slot) {
+        let peer = &mut self.peers[slot];
+        let (id, room) = (peer.id, peer.room);
+        let connected = peer.session.is_connected();
+        let Receiving::Mixed(pair) = &mut peer.receiving else {
+            return;
+        };
+        if !connected || pair.listening || !(pair.audio_line || pair.video_line) {
             return;
         }
         pair.listening = true;
@@ -359,6 +369,7 @@ impl Worker {
             .collect();
         let peers = &mut self.peers;
         let dirty = &mut self.dirty;
+        let mut wants_keyframe = false;
         self.packetizer.packetize(access_unit, |payload, last| {
             let packet = next_packet(stream, Codec::H264, timestamp, last, keyframe, payload);
             for &(slot, sender) in &listeners {
@@ -366,11 +377,15 @@ impl Worker {
                     continue;
                 };
                 let forwarding = peer.session.forward(now, sender, &packet);
+                wants_keyframe |= forwarding == Forwarding::WantsKeyframe;
                 if forwarding == Forwarding::Queued && !std::mem::replace(&mut peer.dirty, true) {
                     dirty.push(slot);
                 }
             }
         });
+        if wants_keyframe && let Some(bus) = &room.bus {
+            bus.request_keyframe(rung);
+        }
     }
 
     /// A peer began or stopped speaking: the room is told, and its tile gets or loses its border.

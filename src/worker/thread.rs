@@ -384,6 +384,7 @@ impl Worker {
             }
             SessionEvent::Connected => {
                 self.emit(slot, |peer| Event::Connected { peer });
+                self.begin_listening(slot);
             }
             SessionEvent::Text(text) => self.emit(slot, |peer| Event::ChannelText { peer, text }),
             SessionEvent::Closed(reason) => self.on_closed(now, slot, reason),
