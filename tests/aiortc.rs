@@ -43,7 +43,7 @@ async fn aiortc_and_we_see_and_hear_each_other() {
             "440",
             "700",
             "--seconds",
-            "25",
+            "12",
         ],
     );
 
@@ -71,5 +71,6 @@ async fn aiortc_and_we_see_and_hear_each_other() {
     let tones = &track_of(&stats, "audio").unwrap()["tones"];
     assert!(tones["440.0"].as_f64() > Some(-30.0), "{tones}");
     ours.leave().await.unwrap();
+    // It stays in good order, although aiortc cannot take an m-line that has stopped (it wants ICE credentials on each).
     assert!(theirs.ended(Duration::from_secs(40)));
 }

@@ -6,6 +6,7 @@ use rtc::peer_connection::configuration::interceptor_registry::register_default_
 use rtc::peer_connection::configuration::media_engine::{
     MIME_TYPE_H264, MIME_TYPE_OPUS, MIME_TYPE_VP8, MediaEngine,
 };
+use rtc::peer_connection::transport::RTCDtlsRole;
 use rtc::rtp_transceiver::rtp_sender::{
     RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpHeaderExtensionCapability, RtpCodecKind,
 };
@@ -36,6 +37,8 @@ pub(super) async fn connect(handler: Handler) -> Result<Arc<dyn PeerConnection>,
         .with(keyframes::slot(), KeyframeRequests::default());
     let settings = SettingEngineBuilder::new()
         .with_include_loopback_candidate(true)
+        // Always active, as browsers are: to a server that is ICE-lite the crate would answer passive.
+        .with_answering_dtls_role(RTCDtlsRole::Client)
         .with_multicast_dns_mode(rtc::ice::mdns::MulticastDnsMode::Disabled)
         .build();
     let connection = PeerConnectionBuilder::<SocketAddr>::new()

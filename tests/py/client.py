@@ -3,6 +3,7 @@
 It never trickles candidates and knows no transport-wide feedback. Prints one JSON object a line:
   {"event": "joined", "client_id": …}
   {"event": "stats", "state": …, "offers": …, "tracks": [{"kind", "track", "frames", "width", "height", "rgb", "tones": {hz: dBFS}}]}
+  {"event": "refused", "error": …, "sdp": …}       an offer that aiortc does not take
   {"event": "message", "type": …, "data": …}      for what is not part of the connection set-up
   {"event": "end"}
 """
@@ -186,9 +187,7 @@ class Client:
             await self.connection.setRemoteDescription(RTCSessionDescription(data["sdp"], "answer"))
         elif kind == "offer":
             self.offers += 1
-            await self.connection.setRemoteDescription(RTCSessionDescription(data["sdp"], "offer"))
-            await self.connection.setLocalDescription(await self.connection.createAnswer())
-            await self.send("answer", self.connection.localDescription.sdp)
+            await self.take_offer(data["sdp"])
         elif kind == "candidate":
             await self.take_candidate(data)
         elif kind == "tracks_added":
@@ -198,6 +197,15 @@ class Client:
             await self.send("subscribe_tracks", wanted)
         elif kind != "track_stats":
             emit("message", type=kind, data=data)
+
+    async def take_offer(self, sdp):
+        try:
+            await self.connection.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
+        except ValueError as error:
+            emit("refused", error=str(error), sdp=sdp)
+            return
+        await self.connection.setLocalDescription(await self.connection.createAnswer())
+        await self.send("answer", self.connection.localDescription.sdp)
 
     async def take_candidate(self, data):
         line = (data or {}).get("candidate") or ""
