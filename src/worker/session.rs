@@ -210,6 +210,11 @@ impl Session {
         self.transport.selected()
     }
 
+    /// Whether a STUN request was made with this session's password.
+    pub fn is_signed(&self, datagram: &[u8]) -> bool {
+        self.transport.is_signed(datagram)
+    }
+
     /// The user fragments that STUN requests for this session carry, if they changed since the last call.
     pub fn poll_ufrags(&mut self) -> Option<&[String]> {
         if self

@@ -194,10 +194,7 @@ impl Worker {
         let kind = classify(datagram);
         let known = self.demux.lookup(path.remote);
         let slot = match kind {
-            DatagramKind::Stun => {
-                let selected = known.and_then(|slot| self.peers.get(slot)?.session.selected());
-                self.demux.claim(path.remote, datagram, selected).or(known)
-            }
+            DatagramKind::Stun => self.claim(path.remote, datagram, known),
             DatagramKind::Dtls | DatagramKind::Rtp | DatagramKind::Rtcp => known,
             DatagramKind::TurnChannel | DatagramKind::Unknown => {
                 self.counters.unclassified += 1;
@@ -227,6 +224,19 @@ impl Worker {
                 self.service_touched(now);
             }
         }
+    }
+
+    /// Whose a STUN message is, and with that its address.
+    fn claim(&mut self, from: SocketAddr, datagram: &[u8], known: Option<Slot>) -> Option<Slot> {
+        let Some(slot) = self.demux.addressee(datagram) else {
+            return known;
+        };
+        let session = &self.peers.get(slot)?.session;
+        if known.is_some_and(|owner| owner != slot) && !session.is_signed(datagram) {
+            return known;
+        }
+        self.demux.claim(from, slot, session.selected());
+        Some(slot)
     }
 
     fn handle_packet(&mut self, now: Instant, slot: Slot, packet: &crate::sfu::Received<'_>) {
