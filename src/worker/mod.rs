@@ -16,6 +16,7 @@ mod state;
 mod thread;
 
 pub use crate::mcu::bus::LayoutTile;
+pub use figures::WorkerFigures;
 pub use start::{Media, MediaConfig, StartError, start_all};
 pub use thread::{WorkerConfig, start as start_worker};
 
@@ -154,6 +155,11 @@ pub enum Command {
         peer: PeerId,
         /// JSON text.
         text: String,
+    },
+    /// Of no room: what the worker did so far, for whoever prints it.
+    Figures {
+        /// Dropped unanswered by a worker that has ended.
+        reply: tokio::sync::oneshot::Sender<Box<WorkerFigures>>,
     },
 }
 

@@ -16,7 +16,8 @@ use crate::transport::negotiation::{
 };
 use crate::transport::srtp::{Direction, SrtpContext};
 use crate::transport::{
-    Fingerprint, Identity, RemoteParams, Transport, TransportConfig, TransportError, TransportEvent,
+    Drops as TransportDrops, Fingerprint, Identity, RemoteParams, Transport, TransportConfig,
+    TransportError, TransportEvent,
 };
 use crate::worker::socket::{Outbox, Path, Socket};
 
@@ -44,6 +45,19 @@ pub struct SessionCounters {
     pub bytes_in: u64,
     /// Bytes to the peer, media only.
     pub bytes_out: u64,
+}
+
+impl SessionCounters {
+    /// Adds another's counts.
+    pub fn merge(&mut self, other: &SessionCounters) {
+        self.early += other.early;
+        self.unauthentic += other.unauthentic;
+        self.refused += other.refused;
+        self.transport += other.transport;
+        self.channel += other.channel;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+    }
 }
 
 /// What the worker has to act on after it has touched a session.
@@ -198,6 +212,11 @@ impl Session {
     /// Counters since the session began.
     pub fn counters(&self) -> SessionCounters {
         self.counters
+    }
+
+    /// What its transport threw away.
+    pub fn transport_drops(&self) -> &TransportDrops {
+        self.transport.drops()
     }
 
     /// Keys are there.

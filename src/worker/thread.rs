@@ -18,6 +18,7 @@ use crate::rtp::ntp::Ntp;
 use crate::sfu::SenderClock;
 use crate::transport::{Identity, TransportError};
 use crate::worker::demux::{Demux, Slot};
+use crate::worker::figures::WorkerFigures;
 use crate::worker::session::{Session, SessionEvent};
 use crate::worker::socket::{Path, ReceiveBatch, Socket};
 use crate::worker::state::{MediaRoom, Peer, Track};
@@ -78,7 +79,9 @@ pub(super) struct Worker {
     commands: Receiver<Command>,
     bus: Receiver<BusOutput>,
     next_timer: Instant,
-    counters: WorkerCounters,
+    pub(super) counters: WorkerCounters,
+    /// The counters of sessions and rooms that are gone.
+    pub(super) past: WorkerFigures,
 }
 
 /// Starts one worker and returns the way into it, with the address of its socket.
@@ -117,6 +120,7 @@ pub fn start(name: &str, config: WorkerConfig) -> io::Result<(WorkerHandle, Sock
         bus,
         next_timer: Instant::now(),
         counters: WorkerCounters::default(),
+        past: WorkerFigures::default(),
     };
     std::thread::Builder::new()
         .name(name.to_string())
@@ -419,6 +423,7 @@ impl Worker {
                 let peer = &mut self.peers[slot];
                 let mut old = std::mem::replace(&mut peer.session, session);
                 old.close(now, &mut self.socket);
+                self.past.add(&old);
                 peer.touched = true;
                 if peer.params.delivery == super::Delivery::Mixed {
                     self.begin_mixed(slot);
