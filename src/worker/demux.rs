@@ -78,11 +78,12 @@ mod tests {
     use super::*;
 
     fn request(username: &str) -> Vec<u8> {
-        let mut stun = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
+        let padded = username.len().next_multiple_of(4);
+        let mut stun = vec![0, 1, 0, 4 + padded as u8, 0x21, 0x12, 0xa4, 0x42];
         stun.extend([7; 12]);
-        stun.extend([0x80, 0x22, 0, 3, b'a', b'b', b'c', 0]);
         stun.extend([0, 6, 0, username.len() as u8]);
         stun.extend(username.as_bytes());
+        stun.resize(24 + padded, 0);
         stun
     }
 

@@ -242,11 +242,6 @@ impl Outbox {
         self.sizes.is_empty()
     }
 
-    /// Datagrams waiting.
-    pub fn len(&self) -> usize {
-        self.sizes.len()
-    }
-
     /// Drops what is there, keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
