@@ -175,7 +175,7 @@ impl MediaRoom {
     pub fn emit(&mut self, event: Event) {
         if self.backlog.is_empty() {
             match self.events.try_send(event) {
-                Ok(()) => return,
+                Ok(()) => {}
                 Err(tokio::sync::mpsc::error::TrySendError::Full(event)) => self.keep(event),
                 Err(tokio::sync::mpsc::error::TrySendError::Closed(_)) => self.dropped_events += 1,
             }
