@@ -359,6 +359,9 @@ fn readable_page(dir: &Path) -> Result<(), String> {
     }
 }
 
+/// These warn at every connection of every browser about what is no fault.
+const LIBRARIES: &str = "rtc=error,rtc_dtls=error,rtc_ice=error,rtc_sctp=error,webrtc=error";
+
 /// A plain level is for this server; the libraries below it speak from `warn` on.
 fn log_directives(level: &str, debug: bool) -> Result<String, ConfigError> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -372,7 +375,7 @@ fn log_directives(level: &str, debug: bool) -> Result<String, ConfigError> {
         return Ok(level.to_owned());
     }
     if LEVELS.contains(&level) {
-        return Ok(format!("warn,talksy_unit={level}"));
+        return Ok(format!("warn,{LIBRARIES},talksy_unit={level}"));
     }
     // A bare word would be taken for the name of a module, and everything be silent.
     let is_filter = level.contains('=') && level.parse::<tracing_subscriber::EnvFilter>().is_ok();
@@ -405,7 +408,8 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_the_old_server() {
         let settings = settings(&["--workers", "2"]).expect("valid");
-        assert_eq!(settings.listen.to_string(), "0.0.0.0:8000");
+        let listen: SocketAddr = "0.0.0.0:8000".parse().expect("address");
+        assert_eq!(settings.listen, listen);
         assert_eq!((settings.media_port, settings.workers), (7882, 2));
         assert_eq!(settings.session.max_message, 256 * 1024);
         assert_eq!(settings.tls, None);
@@ -465,7 +469,10 @@ mod tests {
     #[test]
     fn a_plain_log_level_is_for_this_server_and_a_bare_word_is_refused() {
         let log = |level| settings(&["--log-level", level]).map(|s| s.log);
-        assert_eq!(log("debug").expect("valid"), "warn,talksy_unit=debug");
+        assert_eq!(
+            log("debug").expect("valid"),
+            format!("warn,{LIBRARIES},talksy_unit=debug")
+        );
         assert_eq!(log("off").expect("valid"), "off");
         assert_eq!(log("a=info,b=warn").expect("valid"), "a=info,b=warn");
         assert!(matches!(log("loud"), Err(ConfigError::LogLevel(_))));

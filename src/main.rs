@@ -10,6 +10,7 @@ use talksy_unit::demo;
 use talksy_unit::server::{Server, is_healthy};
 use talksy_unit::worker::{MediaConfig, start_all};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 
 /// Where `--demo` puts its participants.
 const DEMO_ROOM: &str = "demo";
@@ -52,17 +53,31 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
             "TURN_ENABLED is set, but this version has no TURN server: a later one brings it"
         );
     }
-    let demo = settings.demo.map(|count| {
-        println!("Demo: {count} participants in room {DEMO_ROOM}");
-        let url = format!("ws://127.0.0.1:{}/ws", server.local_addr().port());
-        tokio::spawn(async move { demo::run(&url, DEMO_ROOM, count).await })
-    });
+    let demo = match settings.demo {
+        Some(count) => Some(start_demo(&server, count).await?),
+        None => None,
+    };
     wait_for_signal().await?;
     if let Some(demo) = demo {
         demo.abort();
     }
     server.shutdown().await;
     Ok(())
+}
+
+/// Fills [`DEMO_ROOM`].
+async fn start_demo(server: &Server, count: usize) -> anyhow::Result<JoinHandle<()>> {
+    let address = server
+        .serve_loopback()
+        .await
+        .context("the demo's loopback port cannot be opened")?;
+    let url = format!("ws://{address}/ws");
+    tracing::info!(participants = count, room = DEMO_ROOM, "the demo begins");
+    Ok(tokio::spawn(async move {
+        if let Err(error) = demo::run(&url, DEMO_ROOM, count).await {
+            tracing::error!(%error, "the demo has ended");
+        }
+    }))
 }
 
 async fn wait_for_signal() -> anyhow::Result<()> {

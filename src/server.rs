@@ -64,6 +64,7 @@ pub struct Server {
     shutdown: watch::Sender<bool>,
     listener: axum_server::Handle<SocketAddr>,
     serving: JoinHandle<io::Result<()>>,
+    app: App,
 }
 
 impl Server {
@@ -90,7 +91,7 @@ impl Server {
             static_dir: settings.static_dir.clone().map(Arc::new),
         };
         let handle = axum_server::Handle::new();
-        let service = router(app).into_make_service();
+        let service = router(app.clone()).into_make_service();
         let plain = axum_server::from_tcp(listener)
             .map_err(|source| listen_error(address, source))?
             .handle(handle.clone());
@@ -123,7 +124,28 @@ impl Server {
             shutdown,
             listener: handle,
             serving,
+            app,
         })
+    }
+
+    /// Serves plain HTTP on a port of the loopback interface too, until the server is dropped: for participants of
+    /// this process, which need not trust its certificate or know its address.
+    ///
+    /// # Errors
+    /// The port cannot be bound.
+    pub async fn serve_loopback(&self) -> io::Result<SocketAddr> {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let mut shutdown = self.shutdown.subscribe();
+        let router = router(self.app.clone());
+        tokio::spawn(async move {
+            // An error means that the server is gone.
+            let stopped = async move { drop(shutdown.wait_for(|stop| *stop).await) };
+            axum::serve(listener, router)
+                .with_graceful_shutdown(stopped)
+                .await
+        });
+        Ok(address)
     }
 
     /// Where it listens; with port 0 in the settings, the port that it got.

@@ -101,14 +101,14 @@ pub fn start_all(config: &MediaConfig) -> Result<Media, StartError> {
     Ok(media)
 }
 
-/// Which addresses a socket can be reached at.
-type IsOfFamily = fn(&SocketAddr) -> bool;
+/// Whether an address is of the family that is spoken.
+type Family = fn(&SocketAddr) -> bool;
 
 /// One socket speaks one address family: IPv4 where there is any, because every client has it.
 fn family(
     public: Option<&str>,
     interfaces: &[Interface],
-) -> Result<(IpAddr, IsOfFamily), CandidateError> {
+) -> Result<(IpAddr, Family), CandidateError> {
     let advertised = Advertised::new(public, interfaces, 0)?;
     Ok(if advertised.udp.iter().any(SocketAddr::is_ipv4) {
         (Ipv4Addr::UNSPECIFIED.into(), SocketAddr::is_ipv4)

@@ -136,6 +136,8 @@ impl Worker {
         loop {
             let now = Instant::now();
             if !self.drain_queues(now) {
+                let (worker, socket) = (self.counters, self.socket.counters());
+                tracing::debug!(?worker, ?socket, "a media worker ends");
                 return;
             }
             if readable {

@@ -118,6 +118,8 @@ pub(super) struct Description {
     pub sections: Vec<Section>,
     /// `None`: all m-lines are rejected, so that there is nothing to transport.
     pub transport: Option<RemoteTransport>,
+    /// Its side only answers connectivity checks (RFC 8445, section 2.5).
+    pub ice_lite: bool,
 }
 
 impl Description {
@@ -154,6 +156,7 @@ impl Description {
         Ok(Description {
             sections,
             transport,
+            ice_lite: parsed.has_attribute("ice-lite"),
         })
     }
 }
@@ -385,9 +388,6 @@ fn transport(
     };
     let media = &parsed.media_descriptions[tagged];
     let attribute = |name: &str| value(media, name).or_else(|| session_value(parsed, name));
-    if parsed.has_attribute("ice-lite") {
-        return Err(NegotiationError::IceLite);
-    }
     // RFC 8842, section 5: the server never takes the active role.
     match attribute("setup") {
         None | Some("active") => {}

@@ -553,6 +553,9 @@ fn apply_transport(
     description: &Description,
     port: &mut impl TransportPort,
 ) -> Result<(), NegotiationError> {
+    if description.ice_lite {
+        return Err(NegotiationError::IceLite);
+    }
     match &description.transport {
         Some(remote) => port
             .apply_remote(now, remote)

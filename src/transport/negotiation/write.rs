@@ -45,6 +45,8 @@ fn write(
     for line in session.lines.iter().filter(|line| !line.is_stopped()) {
         write!(out, " {}", line.mid)?;
     }
+    // ICE-lite (RFC 8445, section 2.5): the client takes the controlling role whoever offers. The agent below does
+    // send checks of its own, as answers to those of the client; that is harmless.
     write!(out, "\r\na=ice-lite\r\na=msid-semantic: WMS *\r\n")?;
     for (index, line) in session.lines.iter().enumerate() {
         m_line(out, line)?;
