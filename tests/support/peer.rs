@@ -6,6 +6,7 @@ use rtc::media::Sample;
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::RTCOfferOptions;
 use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_VP8, MediaEngine};
+use rtc::peer_connection::transport::RTCDtlsRole;
 use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters,
     RtpCodecKind,
@@ -128,6 +129,8 @@ async fn connect(handler: Handler) -> Arc<dyn PeerConnection> {
     engine.register_codec(codec, RtpCodecKind::Video).unwrap();
     let settings = SettingEngineBuilder::new()
         .with_include_loopback_candidate(true)
+        // Active, as browsers are.
+        .with_answering_dtls_role(RTCDtlsRole::Client)
         .with_multicast_dns_mode(rtc::ice::mdns::MulticastDnsMode::Disabled)
         .build();
     let connection = PeerConnectionBuilder::<SocketAddr>::new()
