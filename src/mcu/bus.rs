@@ -3,7 +3,7 @@
 //! The bus lives while somebody in the room is mixed. Dropping it ends both jobs, their decoders and encoders.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -256,6 +256,16 @@ pub struct Bus {
     audio_tap: Arc<ArrayQueue<(TrackKey, AudioPacket)>>,
     video_tap: Arc<ArrayQueue<(TrackKey, VideoPacket)>>,
     counters: Arc<BusCounters>,
+    broken: Arc<AtomicBool>,
+}
+
+/// Held by a job: when the pool drops it while the bus lives, the job has panicked.
+struct Alive(Arc<AtomicBool>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Bus {
@@ -267,6 +277,7 @@ impl Bus {
         let audio_tap = Arc::new(ArrayQueue::new(AUDIO_TAP));
         let video_tap = Arc::new(ArrayQueue::new(VIDEO_TAP));
         let counters = Arc::new(BusCounters::default());
+        let broken = Arc::new(AtomicBool::new(false));
         let audio = AudioJob {
             room,
             mix: AudioMix::new(AudioMixConfig::default()),
@@ -276,6 +287,7 @@ impl Bus {
             due: now,
             output: output.clone(),
             counters: counters.clone(),
+            _alive: Alive(broken.clone()),
         };
         let video = VideoJob {
             room,
@@ -286,6 +298,7 @@ impl Bus {
             tick: VideoTick::default(),
             output,
             counters: counters.clone(),
+            _alive: Alive(broken.clone()),
         };
         pools.audio.spawn(now, Box::new(audio));
         pools.video.spawn(now, Box::new(video));
@@ -295,7 +308,13 @@ impl Bus {
             audio_tap,
             video_tap,
             counters,
+            broken,
         }
+    }
+
+    /// A codec has panicked and took its half of the mix with it.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
     }
 
     /// What the room's codecs did so far.
@@ -419,6 +438,7 @@ struct AudioJob {
     due: Instant,
     output: BusSender,
     counters: Arc<BusCounters>,
+    _alive: Alive,
 }
 
 impl AudioJob {
@@ -480,6 +500,7 @@ struct VideoJob {
     tick: VideoTick,
     output: BusSender,
     counters: Arc<BusCounters>,
+    _alive: Alive,
 }
 
 impl VideoJob {

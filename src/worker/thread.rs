@@ -457,6 +457,13 @@ impl Worker {
         let Some(peer) = self.peers.get_mut(slot) else {
             return;
         };
+        let room = peer.room;
+        if self.rooms.get(&room).is_some_and(MediaRoom::is_mix_broken) {
+            self.update_bus(room);
+        }
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return;
+        };
         peer.stats_due = now + super::STATS_INTERVAL;
         if let Some(round_trip) = peer.session.subscriber.round_trip() {
             peer.session.publisher.set_round_trip(round_trip);
