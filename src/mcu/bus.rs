@@ -159,6 +159,7 @@ pub struct BusSender {
     queue: Sender<BusOutput>,
     wake: Arc<dyn Fn() + Send + Sync>,
     dropped: Arc<AtomicU64>,
+    totals: Arc<BusCounters>,
 }
 
 impl BusSender {
@@ -168,7 +169,13 @@ impl BusSender {
             queue,
             wake,
             dropped: Arc::default(),
+            totals: Arc::default(),
         }
+    }
+
+    /// What the codecs did for all rooms of this worker, also for those that are no longer mixed.
+    pub fn totals(&self) -> &BusCounters {
+        &self.totals
     }
 
     /// Outputs that a full queue refused.
@@ -221,6 +228,12 @@ pub struct BusCounters {
     pub displaced: AtomicU64,
 }
 
+/// Brings one room's counter up to `count`, and the worker's total with it.
+fn raise(of_room: &AtomicU64, total: &AtomicU64, count: u64) {
+    let before = of_room.swap(count, Ordering::Relaxed);
+    total.fetch_add(count.saturating_sub(before), Ordering::Relaxed);
+}
+
 enum AudioControl {
     AddSource {
         track: TrackKey,
@@ -256,6 +269,7 @@ pub struct Bus {
     audio_tap: Arc<ArrayQueue<(TrackKey, AudioPacket)>>,
     video_tap: Arc<ArrayQueue<(TrackKey, VideoPacket)>>,
     counters: Arc<BusCounters>,
+    totals: Arc<BusCounters>,
     broken: Arc<AtomicBool>,
 }
 
@@ -278,6 +292,7 @@ impl Bus {
         let video_tap = Arc::new(ArrayQueue::new(VIDEO_TAP));
         let counters = Arc::new(BusCounters::default());
         let broken = Arc::new(AtomicBool::new(false));
+        let totals = output.totals.clone();
         let audio = AudioJob {
             room,
             mix: AudioMix::new(AudioMixConfig::default()),
@@ -309,6 +324,7 @@ impl Bus {
             video_tap,
             counters,
             broken,
+            totals,
         }
     }
 
@@ -387,9 +403,11 @@ impl Bus {
     }
 
     fn displaced(&self, displaced: bool) {
-        self.counters
-            .displaced
-            .fetch_add(u64::from(displaced), Ordering::Relaxed);
+        for counters in [&self.counters, &self.totals] {
+            counters
+                .displaced
+                .fetch_add(u64::from(displaced), Ordering::Relaxed);
+        }
     }
 
     fn audio(&self, control: AudioControl) {
@@ -466,12 +484,16 @@ impl Job for AudioJob {
         // The mix lives on planned time: a late tick is made up, not moved.
         mix.tick(self.due, &mut self.tick);
         let counters = mix.counters();
-        self.counters
-            .audio_decodes
-            .store(counters.decodes, Ordering::Relaxed);
-        self.counters
-            .audio_encodes
-            .store(counters.encodes, Ordering::Relaxed);
+        raise(
+            &self.counters.audio_decodes,
+            &self.output.totals.audio_decodes,
+            counters.decodes,
+        );
+        raise(
+            &self.counters.audio_encodes,
+            &self.output.totals.audio_encodes,
+            counters.encodes,
+        );
         if !self.tick.frames.is_empty() || !self.tick.speaking_changes.is_empty() {
             let frames = self.tick.frames.iter().map(|frame| MixedAudio {
                 mix: frame.mix,
@@ -566,12 +588,16 @@ impl Job for VideoJob {
         }
         mix.tick(now, &mut self.tick);
         let stats = mix.stats();
-        self.counters
-            .video_decodes
-            .store(stats.decoded, Ordering::Relaxed);
-        self.counters
-            .video_encodes
-            .store(stats.encoded, Ordering::Relaxed);
+        raise(
+            &self.counters.video_decodes,
+            &self.output.totals.video_decodes,
+            stats.decoded,
+        );
+        raise(
+            &self.counters.video_encodes,
+            &self.output.totals.video_encodes,
+            stats.encoded,
+        );
         for track in self.mix.keyframe_wishes() {
             self.output.send(BusOutput::KeyframeWanted { track });
         }

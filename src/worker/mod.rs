@@ -18,6 +18,7 @@ mod thread;
 pub use crate::mcu::bus::LayoutTile;
 pub use crate::rtp::params::SourceType;
 pub use crate::sfu::PublishedTrack;
+pub use figures::WorkerFigures;
 pub use start::{Media, MediaConfig, StartError, start_all};
 pub use thread::{WorkerConfig, start as start_worker};
 
@@ -145,6 +146,11 @@ pub enum Command {
         peer: PeerId,
         /// JSON text.
         text: String,
+    },
+    /// Of no room: what the worker did so far, for whoever prints it.
+    Figures {
+        /// Dropped unanswered by a worker that has ended.
+        reply: tokio::sync::oneshot::Sender<Box<WorkerFigures>>,
     },
 }
 

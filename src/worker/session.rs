@@ -16,7 +16,8 @@ use crate::transport::negotiation::{
 };
 use crate::transport::srtp::{Direction, SrtpContext};
 use crate::transport::{
-    Fingerprint, Identity, RemoteParams, Transport, TransportConfig, TransportError, TransportEvent,
+    Drops as TransportDrops, Fingerprint, Identity, RemoteParams, Transport, TransportConfig,
+    TransportError, TransportEvent,
 };
 use crate::worker::socket::{Outbox, Path, Socket};
 
@@ -44,6 +45,19 @@ pub struct SessionCounters {
     pub bytes_in: u64,
     /// Bytes to the peer, media only.
     pub bytes_out: u64,
+}
+
+impl SessionCounters {
+    /// Adds another's counts.
+    pub fn merge(&mut self, other: &SessionCounters) {
+        self.early += other.early;
+        self.unauthentic += other.unauthentic;
+        self.refused += other.refused;
+        self.transport += other.transport;
+        self.channel += other.channel;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+    }
 }
 
 /// What the worker has to act on after it has touched a session.
@@ -200,6 +214,11 @@ impl Session {
         self.counters
     }
 
+    /// What its transport threw away.
+    pub fn transport_drops(&self) -> &TransportDrops {
+        self.transport.drops()
+    }
+
     /// Keys are there.
     pub fn is_connected(&self) -> bool {
         self.connected
@@ -208,6 +227,11 @@ impl Session {
     /// Where media goes.
     pub fn selected(&self) -> Option<SocketAddr> {
         self.transport.selected()
+    }
+
+    /// Whether a STUN request was made with this session's password.
+    pub fn is_signed(&self, datagram: &[u8]) -> bool {
+        self.transport.is_signed(datagram)
     }
 
     /// The user fragments that STUN requests for this session carry, if they changed since the last call.

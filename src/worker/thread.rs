@@ -18,6 +18,7 @@ use crate::rtp::ntp::Ntp;
 use crate::sfu::SenderClock;
 use crate::transport::{Identity, TransportError};
 use crate::worker::demux::{Demux, Slot};
+use crate::worker::figures::WorkerFigures;
 use crate::worker::session::{Session, SessionEvent};
 use crate::worker::socket::{Path, ReceiveBatch, Socket};
 use crate::worker::state::{MediaRoom, Peer, Track};
@@ -78,7 +79,9 @@ pub(super) struct Worker {
     commands: Receiver<Command>,
     bus: Receiver<BusOutput>,
     next_timer: Instant,
-    counters: WorkerCounters,
+    pub(super) counters: WorkerCounters,
+    /// The counters of sessions and rooms that are gone.
+    pub(super) past: WorkerFigures,
 }
 
 /// Starts one worker and returns the way into it, with the address of its socket.
@@ -117,6 +120,7 @@ pub fn start(name: &str, config: WorkerConfig) -> io::Result<(WorkerHandle, Sock
         bus,
         next_timer: Instant::now(),
         counters: WorkerCounters::default(),
+        past: WorkerFigures::default(),
     };
     std::thread::Builder::new()
         .name(name.to_string())
@@ -196,10 +200,7 @@ impl Worker {
         let kind = classify(datagram);
         let known = self.demux.lookup(path.remote);
         let slot = match kind {
-            DatagramKind::Stun => {
-                let selected = known.and_then(|slot| self.peers.get(slot)?.session.selected());
-                self.demux.claim(path.remote, datagram, selected).or(known)
-            }
+            DatagramKind::Stun => self.claim(path.remote, datagram, known),
             DatagramKind::Dtls | DatagramKind::Rtp | DatagramKind::Rtcp => known,
             DatagramKind::TurnChannel | DatagramKind::Unknown => {
                 self.counters.unclassified += 1;
@@ -229,6 +230,19 @@ impl Worker {
                 self.service_touched(now);
             }
         }
+    }
+
+    /// Whose a STUN message is, and with that its address.
+    fn claim(&mut self, from: SocketAddr, datagram: &[u8], known: Option<Slot>) -> Option<Slot> {
+        let Some(slot) = self.demux.addressee(datagram) else {
+            return known;
+        };
+        let session = &self.peers.get(slot)?.session;
+        if known.is_some_and(|owner| owner != slot) && !session.is_signed(datagram) {
+            return known;
+        }
+        self.demux.claim(from, slot, session.selected());
+        Some(slot)
     }
 
     fn handle_packet(&mut self, now: Instant, slot: Slot, packet: &crate::sfu::Received<'_>) {
@@ -411,6 +425,7 @@ impl Worker {
                 let peer = &mut self.peers[slot];
                 let mut old = std::mem::replace(&mut peer.session, session);
                 old.close(now, &mut self.socket);
+                self.past.add(&old);
                 peer.touched = true;
                 if peer.params.delivery == super::Delivery::Mixed {
                     self.begin_mixed(slot);
