@@ -386,8 +386,14 @@ impl Worker {
 
     fn on_session(&mut self, now: Instant, slot: Slot, event: SessionEvent) {
         match event {
-            SessionEvent::Answer(sdp) => self.emit(slot, |peer| Event::Answer { peer, sdp }),
-            SessionEvent::Offer(sdp) => self.emit(slot, |peer| Event::Offer { peer, sdp }),
+            SessionEvent::Answer(sdp) => {
+                self.emit(slot, |peer| Event::Answer { peer, sdp });
+                self.trickle(slot);
+            }
+            SessionEvent::Offer(sdp) => {
+                self.emit(slot, |peer| Event::Offer { peer, sdp });
+                self.trickle(slot);
+            }
             SessionEvent::LinesChanged { ended, send } => self.on_lines(now, slot, ended, &send),
             SessionEvent::RenegotiationSettled => {
                 self.emit(slot, |peer| Event::RenegotiationReply {
@@ -404,6 +410,20 @@ impl Worker {
             }
             SessionEvent::Text(text) => self.emit(slot, |peer| Event::ChannelText { peer, text }),
             SessionEvent::Closed(reason) => self.on_closed(now, slot, reason),
+        }
+    }
+
+    fn trickle(&mut self, slot: Slot) {
+        let Some((mline_index, mid, candidates)) = self.peers[slot].session.poll_trickle() else {
+            return;
+        };
+        for candidate in candidates.iter() {
+            self.emit(slot, |peer| Event::Candidate {
+                peer,
+                candidate: candidate.clone(),
+                mid: mid.clone(),
+                mline_index,
+            });
         }
     }
 
