@@ -82,6 +82,11 @@ impl Line {
         }
     }
 
+    /// Its formats are payload types.
+    pub(super) fn is_rtp(&self) -> bool {
+        matches!(self.media.as_str(), "audio" | "video")
+    }
+
     pub(super) fn is_stopped(&self) -> bool {
         matches!(self.state, LineState::Stopped)
     }
