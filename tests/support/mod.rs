@@ -7,6 +7,7 @@ pub mod analysis;
 pub mod browser;
 pub mod media;
 pub mod page;
+pub mod person;
 pub mod process;
 pub mod python;
 pub mod server;
