@@ -9,8 +9,8 @@ use crate::mcu::codec::h264::{Encoder, EncoderConfig, H264Error};
 
 /// At most one keyframe per rung in this time, however many ask.
 pub const KEYFRAME_WINDOW: Duration = Duration::from_millis(500);
-/// A canvas that does not change is encoded this often, so that receivers see a live stream.
-pub const STILL_INTERVAL: Duration = Duration::from_secs(1);
+/// A canvas that does not change is encoded this often: receivers take longer gaps for a freeze, and viewers for a broken line.
+pub const STILL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The qualities of the mixed picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
