@@ -76,13 +76,13 @@ impl Demux {
 mod tests {
     use super::*;
 
-    /// The name's length is a multiple of four, so that it needs no padding.
     fn request(username: &str) -> Vec<u8> {
-        let mut stun = vec![0, 1, 0, 12 + username.len() as u8, 0x21, 0x12, 0xa4, 0x42];
+        let padded = username.len().next_multiple_of(4);
+        let mut stun = vec![0, 1, 0, 4 + padded as u8, 0x21, 0x12, 0xa4, 0x42];
         stun.extend([7; 12]);
-        stun.extend([0x80, 0x22, 0, 3, b'a', b'b', b'c', 0]);
         stun.extend([0, 6, 0, username.len() as u8]);
         stun.extend(username.as_bytes());
+        stun.resize(24 + padded, 0);
         stun
     }
 

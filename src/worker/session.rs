@@ -118,6 +118,8 @@ pub struct Session {
     advertised: Arc<[String]>,
     early_candidates: Vec<String>,
     ufrags: Vec<String>,
+    /// The user fragment whose candidates were trickled.
+    trickled: Option<String>,
     described: bool,
     srtp: Option<(SrtpContext, SrtpContext)>,
     connected: bool,
@@ -198,6 +200,7 @@ impl Session {
             advertised: advertised.clone(),
             early_candidates: Vec::new(),
             ufrags: Vec::new(),
+            trickled: None,
             described: false,
             srtp: None,
             connected: false,
@@ -245,6 +248,18 @@ impl Session {
         }
         self.ufrags = self.transport.ufrags().map(str::to_string).collect();
         Some(&self.ufrags)
+    }
+
+    /// The candidates that a description with new credentials is followed by, with the index and the mid of their
+    /// m-line. They stand in the description too: this is for pages that wait for them.
+    pub fn poll_trickle(&mut self) -> Option<(u16, String, Arc<[String]>)> {
+        let ufrag = self.transport.local_credentials().ufrag;
+        let (index, mid) = self.negotiator.transport_line()?;
+        if self.trickled.as_ref() == Some(&ufrag) {
+            return None;
+        }
+        self.trickled = Some(ufrag);
+        Some((index, mid.to_string(), self.advertised.clone()))
     }
 
     /// Offer/answer, for senders and for questions.

@@ -206,6 +206,11 @@ impl MediaRoom {
         }
     }
 
+    /// A codec thread dropped the room's mix: it has to be begun anew.
+    pub fn is_mix_broken(&self) -> bool {
+        self.bus.as_ref().is_some_and(Bus::is_broken)
+    }
+
     /// The clock of a mixed stream, for sender reports.
     pub fn mixed_clock(&self, key: TrackKey) -> Option<SenderClock> {
         self.audio

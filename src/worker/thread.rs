@@ -72,6 +72,8 @@ pub(super) struct Worker {
     pub(super) dirty: Vec<Slot>,
     /// Peers that others made something happen to.
     pub(super) touched: Vec<Slot>,
+    /// Peers may have been touched by their flag alone.
+    flagged: bool,
     pub(super) packetizer: Packetizer,
     identity: Arc<Identity>,
     advertised: Arc<[String]>,
@@ -112,6 +114,7 @@ pub fn start(name: &str, config: WorkerConfig) -> io::Result<(WorkerHandle, Sock
         bus_sender: BusSender::new(bus_queue, wake.clone()),
         dirty: Vec::new(),
         touched: Vec::new(),
+        flagged: false,
         packetizer: Packetizer::default(),
         identity: config.identity,
         advertised: (config.candidates)(address.port()).into(),
@@ -165,6 +168,7 @@ impl Worker {
             match self.commands.try_recv() {
                 Ok(command) => {
                     self.handle_command(now, command);
+                    self.flagged = true;
                     // Each command's outcome is complete before the next one is looked at.
                     self.service_touched(now);
                 }
@@ -177,6 +181,7 @@ impl Worker {
                 break;
             };
             self.handle_bus(now, output);
+            self.flagged = true;
         }
         true
     }
@@ -184,14 +189,15 @@ impl Worker {
     /// Reads until the socket is empty or the pass is long enough; true: there may be more.
     fn receive(&mut self, batch: &mut ReceiveBatch) -> bool {
         for _ in 0..BATCHES_PER_PASS {
-            if !self.socket.receive(batch) {
-                return false;
-            }
+            let more = self.socket.receive(batch);
             let now = batch.arrival();
             for (path, datagram) in batch.datagrams() {
                 self.handle_datagram(now, path, datagram);
             }
             self.flush();
+            if !more {
+                return false;
+            }
         }
         true
     }
@@ -248,6 +254,7 @@ impl Worker {
     fn handle_packet(&mut self, now: Instant, slot: Slot, packet: &crate::sfu::Received<'_>) {
         if packet.first {
             self.publish(slot, packet.track);
+            self.flagged = true;
         }
         if let Some(level) = packet.level {
             let peer = &mut self.peers[slot];
@@ -320,14 +327,16 @@ impl Worker {
 
     /// Looks after every peer that something happened to, until nothing more happens.
     fn service_touched(&mut self, now: Instant) {
-        // A peer may be touched by index, or by its flag alone from within a command.
-        while let Some(slot) = self.touched.pop().or_else(|| {
-            self.peers
-                .iter()
-                .find(|(_, peer)| peer.touched)
-                .map(|(slot, _)| slot)
-        }) {
-            self.service(now, slot);
+        loop {
+            while let Some(slot) = self.touched.pop() {
+                self.service(now, slot);
+            }
+            // Looking at every peer for its flag is for what is rare: commands, and what comes of them.
+            if !std::mem::take(&mut self.flagged) {
+                return;
+            }
+            let flagged = self.peers.iter().filter(|(_, peer)| peer.touched);
+            self.touched.extend(flagged.map(|(slot, _)| slot));
         }
     }
 
@@ -345,6 +354,7 @@ impl Worker {
                 break;
             };
             self.on_session(now, slot, event);
+            self.flagged = true;
         }
         if let Some(ufrags) = self.peers[slot].session.poll_ufrags() {
             self.demux.set_ufrags(slot, ufrags);
@@ -386,8 +396,14 @@ impl Worker {
 
     fn on_session(&mut self, now: Instant, slot: Slot, event: SessionEvent) {
         match event {
-            SessionEvent::Answer(sdp) => self.emit(slot, |peer| Event::Answer { peer, sdp }),
-            SessionEvent::Offer(sdp) => self.emit(slot, |peer| Event::Offer { peer, sdp }),
+            SessionEvent::Answer(sdp) => {
+                self.emit(slot, |peer| Event::Answer { peer, sdp });
+                self.trickle(slot);
+            }
+            SessionEvent::Offer(sdp) => {
+                self.emit(slot, |peer| Event::Offer { peer, sdp });
+                self.trickle(slot);
+            }
             SessionEvent::LinesChanged { ended, send } => self.on_lines(now, slot, ended, &send),
             SessionEvent::RenegotiationSettled => {
                 self.emit(slot, |peer| Event::RenegotiationReply {
@@ -404,6 +420,20 @@ impl Worker {
             }
             SessionEvent::Text(text) => self.emit(slot, |peer| Event::ChannelText { peer, text }),
             SessionEvent::Closed(reason) => self.on_closed(now, slot, reason),
+        }
+    }
+
+    fn trickle(&mut self, slot: Slot) {
+        let Some((mline_index, mid, candidates)) = self.peers[slot].session.poll_trickle() else {
+            return;
+        };
+        for candidate in candidates.iter() {
+            self.emit(slot, |peer| Event::Candidate {
+                peer,
+                candidate: candidate.clone(),
+                mid: mid.clone(),
+                mline_index,
+            });
         }
     }
 
@@ -474,6 +504,13 @@ impl Worker {
     }
 
     fn report(&mut self, now: Instant, slot: Slot) {
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return;
+        };
+        let room = peer.room;
+        if self.rooms.get(&room).is_some_and(MediaRoom::is_mix_broken) {
+            self.update_bus(room);
+        }
         let Some(peer) = self.peers.get_mut(slot) else {
             return;
         };

@@ -8,6 +8,8 @@ import { Signal } from './signal.js';
 const WELCOME_WAIT = 500;
 /** A connection that is not back this long after it failed is built anew, ms. */
 const RESTART_LIMIT = 15_000;
+/** How long a camera keeps its full size whatever the line may carry, ms. */
+const SHARP_START = 5_000;
 /** Sources of the wire protocol. */
 const MEDIA = 'media';
 const SCREEN = 'screen';
@@ -87,6 +89,7 @@ export class Call {
     }
     const transceiver = this.pc.addTransceiver(track, { direction: 'sendonly', streams: [stream] });
     if (track.kind === 'video') preferH264(transceiver);
+    if (slot === 'camera') startSharp(transceiver.sender);
     this.#local.set(slot, { transceiver, id: bareId(track.id), muted: false, announced: false });
   }
 
@@ -367,6 +370,22 @@ export class Call {
     }
     this.remotes.clear();
   }
+}
+
+/**
+ * Chromium sizes a picture by its estimate of the line, which is a guess of 300 kbit/s until the connection stands: every
+ * camera would begin at 360 lines and grow for eight seconds. So the size is fixed at first; then the browser's rule for
+ * cameras holds again.
+ */
+function startSharp(sender) {
+  prefer(sender, 'maintain-resolution');
+  setTimeout(() => prefer(sender, 'maintain-framerate'), SHARP_START);
+}
+
+function prefer(sender, degradationPreference) {
+  const parameters = sender.getParameters();
+  // Refused by browsers that want an encoding first (older Firefox); they do not size by a guess either.
+  sender.setParameters({ ...parameters, degradationPreference }).catch(() => {});
 }
 
 /** A tile is one stream of one person. */

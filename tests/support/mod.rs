@@ -9,6 +9,7 @@ pub mod call;
 pub mod media;
 pub mod page;
 pub mod peer;
+pub mod person;
 pub mod process;
 pub mod python;
 pub mod relay;

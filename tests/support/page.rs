@@ -1,20 +1,46 @@
 //! JavaScript that the tests run in pages. All of it works on any page: what it needs is hooked in before the page loads.
 
-/// Runs before every page: keeps the page's peer connections and counts what the signalling brings, in `__bench`.
+/// Runs before every page: keeps the page's peer connections, counts what the signalling brings and watches the pictures of every
+/// video track that arrives, in `__bench`. Moments there are milliseconds of the machine's clock, so those of two browsers compare.
 pub const HOOKS: &str = r#"
 (() => {
-  const bench = { pcs: [], remoteOffers: 0, remoteAnswers: 0, localOffers: 0, messages: {}, sockets: [] };
+  const bench = { pcs: [], remoteOffers: 0, remoteAnswers: 0, localOffers: 0, messages: {}, last: {}, sockets: [],
+                  tracks: [], firstOffer: null, now: () => performance.timeOrigin + performance.now() };
   Object.defineProperty(window, '__bench', { value: bench });
+  // Decoded pictures as they leave the decoder, whether an element shows them or not.
+  const watch = async (event) => {
+    const { track } = event, seen = { kind: track.kind, id: track.id, stream: event.streams[0]?.id ?? null, first: null, last: null, frames: 0, longest: 0 };
+    bench.tracks.push(seen);
+    if (track.kind !== 'video') return;
+    const reader = new MediaStreamTrackProcessor({ track }).readable.getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      value.close();
+      const now = bench.now();
+      seen.first ??= now;
+      if (seen.last !== null) seen.longest = Math.max(seen.longest, now - seen.last);
+      seen.last = now;
+      seen.frames++;
+    }
+  };
+  // The microphone is a file: what browsers do against echo and noise would only spoil it.
+  const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+  const devices = navigator.mediaDevices, open = devices?.getUserMedia;
+  if (open) devices.getUserMedia = wanted => open.call(devices, wanted.audio ? { ...wanted, audio: plain } : wanted);
   const Native = window.RTCPeerConnection;
   window.RTCPeerConnection = class extends Native {
-    constructor(...args) { super(...args); bench.pcs.push(this); }
+    constructor(...args) { super(...args); bench.pcs.push(this); this.addEventListener('track', watch); }
     setRemoteDescription(d) {
       if (d && d.type === 'offer') bench.remoteOffers++;
       if (d && d.type === 'answer') bench.remoteAnswers++;
       return super.setRemoteDescription(...arguments);
     }
     setLocalDescription(d) {
-      if (d && d.type === 'offer') bench.localOffers++;
+      if (d ? d.type === 'offer' : this.signalingState !== 'have-remote-offer') {
+        bench.localOffers++;
+        bench.firstOffer ??= bench.now();
+      }
       return super.setLocalDescription(...arguments);
     }
   };
@@ -24,7 +50,11 @@ pub const HOOKS: &str = r#"
       super(...args);
       bench.sockets.push(this);
       this.addEventListener('message', e => {
-        try { const t = JSON.parse(e.data).type; bench.messages[t] = (bench.messages[t] || 0) + 1; } catch {}
+        try {
+          const { type, data } = JSON.parse(e.data);
+          bench.messages[type] = (bench.messages[type] || 0) + 1;
+          bench.last[type] = data;
+        } catch {}
       });
     }
   };

@@ -11,8 +11,9 @@ use crate::mcu::codec::h264::{Encoder, EncoderConfig, H264Error};
 pub const KEYFRAME_WINDOW: Duration = Duration::from_millis(500);
 /// The same for a listener that has just come, and sees nothing at all until then.
 pub const NEWCOMER_WINDOW: Duration = Duration::from_millis(150);
-/// A canvas that does not change is encoded this often, so that receivers see a live stream.
-pub const STILL_INTERVAL: Duration = Duration::from_secs(1);
+/// A canvas that does not change is encoded this often: receivers take longer gaps for a freeze, and viewers for a
+/// broken line.
+pub const STILL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The qualities of the mixed picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
