@@ -293,40 +293,25 @@ async fn a_client_goes_to_the_mix_and_back_without_joining_anew() {
     let mut client = Participant::join(viewer(&server, "switch", "client", Mode::Sfu))
         .await
         .unwrap();
-    let flows = |seen: &Observed, stream: fn(&str) -> bool, from: u64| {
-        let tracks = seen
-            .tracks
-            .iter()
-            .filter(|track| stream(&track.stream_id) && !track.ended);
-        tracks.map(|track| track.packets).sum::<u64>() > from
-    };
-    let (mixed, forwarded): (fn(&str) -> bool, fn(&str) -> bool) =
-        (|id| id == "mixed", |id| id != "mixed");
     client
-        .wait_until(CONNECTING, |seen| flows(seen, forwarded, 50))
+        .wait_until(CONNECTING, |seen| packets(seen, Mode::Sfu) > 50)
         .await
         .unwrap();
-    for round in 1..=2u64 {
+    for (nth, mode) in [Mode::Mcu, Mode::Sfu, Mode::Mcu, Mode::Sfu]
+        .into_iter()
+        .enumerate()
+    {
+        let name = if mode == Mode::Mcu { "mcu" } else { "sfu" };
         client
-            .send(json!({"type": "switch_mode", "data": "mcu"}))
+            .send(json!({"type": "switch_mode", "data": name}))
             .await
             .unwrap();
-        let seen = client.wait_until(CONNECTING, |seen| seen.count("mode") == 2 * round - 1);
-        assert_eq!(seen.await.unwrap().last("mode").unwrap()["mode"], "mcu");
-        let before = packets(&client.observed(), mixed);
+        let confirmed = |seen: &Observed| seen.count("mode") == nth as u64 + 1;
+        let seen = client.wait_until(CONNECTING, confirmed).await.unwrap();
+        assert_eq!(seen.last("mode").unwrap()["mode"], name);
+        let before = packets(&seen, mode);
         client
-            .wait_until(CONNECTING, |seen| packets(seen, mixed) > before + 50)
-            .await
-            .unwrap();
-        client
-            .send(json!({"type": "switch_mode", "data": "sfu"}))
-            .await
-            .unwrap();
-        let seen = client.wait_until(CONNECTING, |seen| seen.count("mode") == 2 * round);
-        assert_eq!(seen.await.unwrap().last("mode").unwrap()["mode"], "sfu");
-        let before = packets(&client.observed(), forwarded);
-        client
-            .wait_until(CONNECTING, |seen| packets(seen, forwarded) > before + 50)
+            .wait_until(CONNECTING, |seen| packets(seen, mode) > before + 50)
             .await
             .unwrap();
     }
@@ -339,8 +324,10 @@ async fn a_client_goes_to_the_mix_and_back_without_joining_anew() {
     call.is_undisturbed("a client that switches").await;
 }
 
-fn packets(seen: &Observed, stream: fn(&str) -> bool) -> u64 {
-    let tracks = seen.tracks.iter().filter(|track| stream(&track.stream_id));
+/// Packets of the mixed pair, or of everything else.
+fn packets(seen: &Observed, mode: Mode) -> u64 {
+    let of_mode = |stream: &str| (stream == "mixed") == (mode == Mode::Mcu);
+    let tracks = seen.tracks.iter().filter(|track| of_mode(&track.stream_id));
     tracks.map(|track| track.packets).sum()
 }
 
