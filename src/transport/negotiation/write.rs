@@ -79,7 +79,8 @@ fn m_line(out: &mut String, line: &Line) -> std::fmt::Result {
             }
         }
         LineState::Channel(_) => write!(out, " webrtc-datachannel")?,
-        LineState::Stopped if line.formats.is_empty() => write!(out, " 0")?,
+        // As browsers do: a payload type would want its rtpmap (webrtc-rs refuses the description without).
+        LineState::Stopped if line.is_rtp() => write!(out, " 0")?,
         LineState::Stopped => write!(out, " {}", line.formats.join(" "))?,
     }
     write!(out, "\r\nc=IN IP4 0.0.0.0\r\n")
