@@ -1,7 +1,7 @@
 //! Figures that leave the media thread: what `/stats` and `track_stats` are made of.
 
 use crate::ids::TrackKey;
-use crate::rtp::params::{Codec, MediaKind};
+use crate::rtp::params::{Codec, MediaKind, SourceType};
 
 /// A track that a peer sends to us. Counters since the track began.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,7 +54,7 @@ pub struct SentTrackStats {
     /// Retransmissions sent.
     pub retransmitted: u64,
     /// Camera or screen.
-    pub source: crate::worker::SourceType,
+    pub source: SourceType,
 }
 
 /// One peer's figures.

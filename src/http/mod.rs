@@ -2,6 +2,7 @@
 
 pub mod assets;
 pub mod guard;
+mod metrics;
 mod rest;
 pub mod tls;
 
@@ -47,7 +48,7 @@ pub fn router(app: App) -> Router {
         .route("/create_room", get(rest::create_room))
         .route("/stats", get(rest::stats))
         .route("/healthz", get(rest::health))
-        .route("/metrics", get(rest::metrics))
+        .route("/metrics", get(metrics::metrics))
         .route("/", get(assets::index))
         .route("/{*path}", get(assets::file))
         .layer(middleware::map_response(harden))

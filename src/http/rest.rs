@@ -1,6 +1,4 @@
-//! `/create_room`, `/stats`, `/healthz`, `/metrics`.
-
-use std::fmt::Write;
+//! `/create_room`, `/stats`, `/healthz`.
 
 use axum::Json;
 use axum::extract::{Query, State};
@@ -9,7 +7,6 @@ use axum::response::IntoResponse;
 
 use super::{App, HttpError, Pairs};
 use crate::room::manager::DEFAULT_ROOM;
-use crate::signalling::counters::REFUSALS;
 use crate::signalling::figures::RoomFigures;
 use crate::signalling::query::{clean_name, room_id, value};
 use crate::signalling::session::unix_millis;
@@ -49,20 +46,4 @@ pub(super) async fn health(State(app): State<App>) -> (StatusCode, &'static str)
     } else {
         (StatusCode::OK, "ok\n")
     }
-}
-
-/// Counters of the control plane in the Prometheus text format.
-pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
-    let sockets = app.max_sockets - app.sockets.available_permits();
-    let mut text = format!(
-        "# TYPE talksy_rooms gauge\ntalksy_rooms {}\n# TYPE talksy_sockets gauge\ntalksy_sockets {sockets}\n",
-        app.session.rooms.room_count(),
-    );
-    text.push_str("# TYPE talksy_refusals_total counter\n");
-    for (refusal, name) in REFUSALS {
-        let count = app.session.counters.get(refusal);
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "talksy_refusals_total{{reason=\"{name}\"}} {count}");
-    }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

@@ -2,9 +2,15 @@
 //!
 //! The bus lives while somebody in the room is mixed. Dropping it ends both jobs, their decoders and encoders.
 
+mod audio;
+mod video;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use audio::{AudioControl, AudioJob};
+use video::{VideoControl, VideoJob};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
@@ -13,8 +19,7 @@ use crossbeam_queue::ArrayQueue;
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::mcu::audio::{AudioMix, AudioMixConfig, AudioPacket, AudioRung, AudioTick, MixId};
 use crate::mcu::feed::VideoPacket;
-use crate::mcu::pool::{Job, Pool};
-use crate::mcu::source::VideoSource;
+use crate::mcu::pool::Pool;
 use crate::mcu::video::{Participant, VideoConfig, VideoMix, VideoRung, VideoTick};
 
 /// Audio packets waiting for the next tick of a room: 200 sources at 50 packets/s have 20 ms of room for a burst
@@ -30,7 +35,7 @@ pub const CONTROL_QUEUE: usize = 4096;
 /// dropped and counted; the listeners see loss.
 pub const OUTPUT_QUEUE: usize = 4096;
 
-/// The picture clock: rungs take every frame, every second or every third of it.
+/// How often control messages of a picture are looked at, at least.
 pub const PICTURE_INTERVAL: Duration = Duration::from_millis(50);
 /// The audio clock.
 pub const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
@@ -159,6 +164,7 @@ pub struct BusSender {
     queue: Sender<BusOutput>,
     wake: Arc<dyn Fn() + Send + Sync>,
     dropped: Arc<AtomicU64>,
+    totals: Arc<BusCounters>,
 }
 
 impl BusSender {
@@ -168,7 +174,13 @@ impl BusSender {
             queue,
             wake,
             dropped: Arc::default(),
+            totals: Arc::default(),
         }
+    }
+
+    /// What the codecs did for all rooms of this worker, also for those that are no longer mixed.
+    pub fn totals(&self) -> &BusCounters {
+        &self.totals
     }
 
     /// Outputs that a full queue refused.
@@ -221,32 +233,10 @@ pub struct BusCounters {
     pub displaced: AtomicU64,
 }
 
-enum AudioControl {
-    AddSource {
-        track: TrackKey,
-        peer: PeerId,
-        music: bool,
-    },
-    RemoveSource(TrackKey),
-    Muted(TrackKey, bool),
-    AddListener(PeerId, AudioRung),
-    SetRung(PeerId, AudioRung),
-    RemoveListener(PeerId),
-}
-
-enum VideoControl {
-    AddSource {
-        track: TrackKey,
-        peer: PeerId,
-        screen: bool,
-    },
-    RemoveSource(TrackKey),
-    Muted(TrackKey, bool),
-    Participants(Vec<Participant>),
-    AddListener(PeerId, VideoRung),
-    SetRung(PeerId, VideoRung),
-    RemoveListener(PeerId),
-    Keyframe(VideoRung),
+/// Brings one room's counter up to `count`, and the worker's total with it.
+fn raise(of_room: &AtomicU64, total: &AtomicU64, count: u64) {
+    let before = of_room.swap(count, Ordering::Relaxed);
+    total.fetch_add(count.saturating_sub(before), Ordering::Relaxed);
 }
 
 /// See the module's text. Held by the worker.
@@ -256,6 +246,17 @@ pub struct Bus {
     audio_tap: Arc<ArrayQueue<(TrackKey, AudioPacket)>>,
     video_tap: Arc<ArrayQueue<(TrackKey, VideoPacket)>>,
     counters: Arc<BusCounters>,
+    totals: Arc<BusCounters>,
+    broken: Arc<AtomicBool>,
+}
+
+/// Held by a job: when the pool drops it while the bus lives, the job has panicked.
+struct Alive(Arc<AtomicBool>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Bus {
@@ -267,6 +268,8 @@ impl Bus {
         let audio_tap = Arc::new(ArrayQueue::new(AUDIO_TAP));
         let video_tap = Arc::new(ArrayQueue::new(VIDEO_TAP));
         let counters = Arc::new(BusCounters::default());
+        let broken = Arc::new(AtomicBool::new(false));
+        let totals = output.totals.clone();
         let audio = AudioJob {
             room,
             mix: AudioMix::new(AudioMixConfig::default()),
@@ -276,6 +279,7 @@ impl Bus {
             due: now,
             output: output.clone(),
             counters: counters.clone(),
+            _alive: Alive(broken.clone()),
         };
         let video = VideoJob {
             room,
@@ -286,6 +290,7 @@ impl Bus {
             tick: VideoTick::default(),
             output,
             counters: counters.clone(),
+            _alive: Alive(broken.clone()),
         };
         pools.audio.spawn(now, Box::new(audio));
         pools.video.spawn(now, Box::new(video));
@@ -295,7 +300,14 @@ impl Bus {
             audio_tap,
             video_tap,
             counters,
+            broken,
+            totals,
         }
+    }
+
+    /// A codec has panicked and took its half of the mix with it.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
     }
 
     /// What the room's codecs did so far.
@@ -368,9 +380,11 @@ impl Bus {
     }
 
     fn displaced(&self, displaced: bool) {
-        self.counters
-            .displaced
-            .fetch_add(u64::from(displaced), Ordering::Relaxed);
+        for counters in [&self.counters, &self.totals] {
+            counters
+                .displaced
+                .fetch_add(u64::from(displaced), Ordering::Relaxed);
+        }
     }
 
     fn audio(&self, control: AudioControl) {
@@ -407,169 +421,5 @@ fn drain<T>(queue: &Receiver<T>, mut apply: impl FnMut(T)) -> bool {
             Err(crossbeam_channel::TryRecvError::Empty) => return true,
             Err(crossbeam_channel::TryRecvError::Disconnected) => return false,
         }
-    }
-}
-
-struct AudioJob {
-    room: RoomKey,
-    mix: AudioMix,
-    control: Receiver<AudioControl>,
-    tap: Arc<ArrayQueue<(TrackKey, AudioPacket)>>,
-    tick: AudioTick,
-    due: Instant,
-    output: BusSender,
-    counters: Arc<BusCounters>,
-}
-
-impl AudioJob {
-    fn apply(mix: &mut AudioMix, control: AudioControl) {
-        match control {
-            AudioControl::AddSource { track, peer, music } => mix.add_source(track, peer, music),
-            AudioControl::RemoveSource(track) => mix.remove_source(track),
-            AudioControl::Muted(track, muted) => mix.set_muted(track, muted),
-            AudioControl::AddListener(peer, rung) => mix.add_listener(peer, rung),
-            AudioControl::SetRung(peer, rung) => mix.set_rung(peer, rung),
-            AudioControl::RemoveListener(peer) => mix.remove_listener(peer),
-        }
-    }
-}
-
-impl Job for AudioJob {
-    fn run(&mut self, now: Instant) -> Option<Instant> {
-        let mix = &mut self.mix;
-        if !drain(&self.control, |control| Self::apply(mix, control)) {
-            return None;
-        }
-        while let Some((track, packet)) = self.tap.pop() {
-            mix.push(track, packet);
-        }
-        // The mix lives on planned time: a late tick is made up, not moved.
-        mix.tick(self.due, &mut self.tick);
-        let counters = mix.counters();
-        self.counters
-            .audio_decodes
-            .store(counters.decodes, Ordering::Relaxed);
-        self.counters
-            .audio_encodes
-            .store(counters.encodes, Ordering::Relaxed);
-        if !self.tick.frames.is_empty() || !self.tick.speaking_changes.is_empty() {
-            let frames = self.tick.frames.iter().map(|frame| MixedAudio {
-                mix: frame.mix,
-                timestamp: frame.timestamp,
-                marker: frame.resumes,
-                payload: Bytes::copy_from_slice(self.tick.payload(frame)),
-            });
-            self.output.send(BusOutput::Audio {
-                room: self.room,
-                frames: frames.collect(),
-                routes: self.tick.routes.clone(),
-                speaking: self.tick.speaking_changes.clone(),
-            });
-        }
-        self.due = next_beat(self.due, now, AUDIO_INTERVAL);
-        Some(self.due)
-    }
-}
-
-struct VideoJob {
-    room: RoomKey,
-    mix: VideoMix,
-    sources: Vec<VideoSource>,
-    control: Receiver<VideoControl>,
-    tap: Arc<ArrayQueue<(TrackKey, VideoPacket)>>,
-    tick: VideoTick,
-    output: BusSender,
-    counters: Arc<BusCounters>,
-}
-
-impl VideoJob {
-    fn apply(mix: &mut VideoMix, sources: &mut Vec<VideoSource>, control: VideoControl) {
-        match control {
-            VideoControl::AddSource {
-                track,
-                peer,
-                screen,
-            } => {
-                mix.add_source(track, peer, screen);
-                sources.push(VideoSource::new(track));
-            }
-            VideoControl::RemoveSource(track) => {
-                mix.remove_source(track);
-                sources.retain(|source| source.track() != track);
-            }
-            VideoControl::Muted(track, muted) => mix.set_muted(track, muted),
-            VideoControl::Participants(participants) => mix.set_participants(participants),
-            VideoControl::AddListener(peer, rung) => mix.add_listener(peer, rung),
-            VideoControl::SetRung(peer, rung) => mix.set_rung(peer, rung),
-            VideoControl::RemoveListener(peer) => mix.remove_listener(peer),
-            VideoControl::Keyframe(rung) => mix.request_keyframe(rung),
-        }
-    }
-
-    fn send_layout(&self) {
-        for rung in VideoRung::ALL {
-            let (canvas, rects) = self.mix.layout(rung);
-            let tiles = rects.into_iter().map(|(peer, rect)| LayoutTile {
-                peer,
-                x: rect.x as u32,
-                y: rect.y as u32,
-                width: rect.width as u32,
-                height: rect.height as u32,
-            });
-            let tiles = tiles.collect();
-            self.output.send(BusOutput::Layout {
-                room: self.room,
-                rung,
-                canvas,
-                tiles,
-            });
-        }
-    }
-}
-
-impl Job for VideoJob {
-    fn run(&mut self, now: Instant) -> Option<Instant> {
-        let (mix, sources) = (&mut self.mix, &mut self.sources);
-        if !drain(&self.control, |control| Self::apply(mix, sources, control)) {
-            return None;
-        }
-        while let Some((track, packet)) = self.tap.pop() {
-            if let Some(source) = sources.iter_mut().find(|source| source.track() == track) {
-                source.push(packet);
-            }
-        }
-        for source in sources.iter_mut() {
-            while let Some(unit) = source.pop(now) {
-                mix.push(source.track(), unit);
-            }
-        }
-        mix.tick(now, &mut self.tick);
-        let stats = mix.stats();
-        self.counters
-            .video_decodes
-            .store(stats.decoded, Ordering::Relaxed);
-        self.counters
-            .video_encodes
-            .store(stats.encoded, Ordering::Relaxed);
-        for track in self.mix.keyframe_wishes() {
-            self.output.send(BusOutput::KeyframeWanted { track });
-        }
-        if self.tick.layout_changed {
-            self.send_layout();
-        }
-        for (frame, access_unit) in self.tick.encoded() {
-            self.output.send(BusOutput::Video {
-                room: self.room,
-                rung: frame.rung,
-                timestamp: frame.timestamp,
-                keyframe: frame.keyframe,
-                access_unit: Bytes::copy_from_slice(access_unit),
-            });
-        }
-        // The rungs keep their own beat; control messages are looked at once a picture at least.
-        let due = self.mix.next_tick(now);
-        Some(due.map_or(now + PICTURE_INTERVAL, |due| {
-            due.clamp(now, now + PICTURE_INTERVAL)
-        }))
     }
 }

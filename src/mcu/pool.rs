@@ -151,9 +151,7 @@ fn work(shared: &Shared) {
                 queue = shared.lock();
             }
             Err(_) => {
-                tracing::error!(
-                    "a codec job panicked; its room loses the mixed delivery until it is asked for anew"
-                );
+                tracing::error!("a codec job panicked; the mix of its room begins anew");
                 queue = shared.lock();
             }
         }

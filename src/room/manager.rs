@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rand::Rng;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 
 use crate::ids::{PeerId, RoomKey};
 use crate::room::snapshot::RoomSnapshot;
 use crate::room::task::{INBOX, Mailbox, Message, Registry, RoomTask};
 use crate::room::{JoinError, JoinRequest, Limits, Request};
-use crate::worker::WorkerHandle;
+use crate::worker::{Command, WorkerFigures, WorkerHandle};
 
 /// The room of a client that names none.
 pub const DEFAULT_ROOM: &str = "default";
@@ -119,6 +121,24 @@ impl RoomManager {
         let (reply, snapshot) = oneshot::channel();
         inbox.send(Message::Snapshot { reply }).await.ok()?;
         snapshot.await.ok()
+    }
+
+    /// What each worker did so far; `None` for one that does not answer within `patience`.
+    pub async fn worker_figures(&self, patience: Duration) -> Vec<Option<Box<WorkerFigures>>> {
+        let ask = |worker: &WorkerHandle| {
+            let (reply, figures) = oneshot::channel();
+            // A refused command drops the reply, and the answer is `None`.
+            let _ = worker.send(Command::Figures { reply });
+            figures
+        };
+        let answers: Vec<_> = self.shared.workers.iter().map(ask).collect();
+        let deadline = Instant::now() + patience;
+        let mut figures = Vec::with_capacity(answers.len());
+        for answer in answers {
+            let answer = timeout_at(deadline, answer).await;
+            figures.push(answer.ok().and_then(Result::ok));
+        }
+        figures
     }
 
     /// Number of rooms.

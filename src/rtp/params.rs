@@ -25,6 +25,16 @@ impl MediaKind {
     }
 }
 
+/// What a published track shows: decides its place in layouts, and its bitrate's priority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum SourceType {
+    /// Camera or microphone.
+    #[default]
+    Media,
+    /// A shared screen or its sound.
+    Screen,
+}
+
 /// The codecs that are forwarded. Opus and H.264 are also mixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Codec {

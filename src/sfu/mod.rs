@@ -32,7 +32,22 @@ pub use subscriber::{FeedbackCounters, SenderStats, Subscriber};
 
 use crate::ids::TrackKey;
 use crate::rtp::extension::AudioLevel;
-use crate::rtp::params::Codec;
+use crate::rtp::params::{Codec, MediaKind};
+
+/// A track that a peer began to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedTrack {
+    /// Its identity in this process.
+    pub key: TrackKey,
+    /// The track id of the publisher's msid.
+    pub track_id: String,
+    /// The stream id of the publisher's msid.
+    pub stream_id: String,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// The codec its first packet had.
+    pub codec: Codec,
+}
 
 /// A quality of a track, 0 the lowest. Simulcast is declined for now, so every track has the one layer 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -17,8 +17,8 @@ use crate::rtp::ntp::Ntp;
 use crate::rtp::params::{ExtensionIds, ReceiveLine, Ssrc};
 use crate::rtp::rtcp::{self, ReportBlock, Rtcp, write};
 use crate::rtp::twcc::Recorder;
+use crate::sfu::PublishedTrack;
 use crate::stats::ReceivedTrackStats;
-use crate::worker::PublishedTrack;
 
 /// Between two receiver reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);

@@ -159,11 +159,13 @@ impl Session {
         if end == End::Dead {
             self.context.counters.count(Refusal::Dead);
         }
-        // The room hears of the leave now, however long the closing takes.
-        drop(self.membership);
         if end != End::Removed {
             // The writer may have ended by itself.
             let _ = self.close.send(end);
+        }
+        // The room hears of the leave now, however long the closing takes.
+        drop(self.membership);
+        if end != End::Removed {
             let _ = self.writer.await;
         }
         if !matches!(end, End::Gone | End::Dead) {
@@ -280,7 +282,11 @@ impl Writer {
                 order = &mut close_order => return self.close(order.unwrap_or(End::Gone)).await,
                 notice = self.notices.recv() => match notice {
                     Some(notice) => self.notice(notice).await,
-                    None => return self.close(End::Removed).await,
+                    // The room lets go of a client that leaves, too: what was ordered before is the reason.
+                    None => {
+                        let end = close_order.try_recv().unwrap_or(End::Removed);
+                        return self.close(end).await;
+                    }
                 },
                 Some(reply) = self.replies.recv() => send(&mut self.sink, &reply).await,
                 _ = ping.tick() => write(&mut self.sink, Message::Ping(Default::default())).await,

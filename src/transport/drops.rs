@@ -60,6 +60,29 @@ impl DropReason {
         DropReason::Closed,
         DropReason::StackPanicked,
     ];
+
+    /// A short name for metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DropReason::NotForTransport => "not_for_transport",
+            DropReason::StunMalformed => "stun_malformed",
+            DropReason::StunUnexpected => "stun_unexpected",
+            DropReason::StunRejected => "stun_rejected",
+            DropReason::TooManyAddresses => "too_many_addresses",
+            DropReason::DtlsFromStranger => "dtls_from_stranger",
+            DropReason::DtlsEarly => "dtls_early",
+            DropReason::DtlsImplausible => "dtls_implausible",
+            DropReason::DtlsTooMany => "dtls_too_many",
+            DropReason::DtlsRejected => "dtls_rejected",
+            DropReason::SctpUnexpected => "sctp_unexpected",
+            DropReason::ChannelUnknown => "channel_unknown",
+            DropReason::TooManyChannels => "too_many_channels",
+            DropReason::MessageTooLong => "message_too_long",
+            DropReason::TextNotUtf8 => "text_not_utf8",
+            DropReason::Closed => "closed",
+            DropReason::StackPanicked => "stack_panicked",
+        }
+    }
 }
 
 /// A counter per reason.
@@ -80,6 +103,13 @@ impl Drops {
             .into_iter()
             .map(|reason| (reason, self.count(reason)))
             .filter(|(_, count)| *count > 0)
+    }
+
+    /// Adds another's counts.
+    pub fn merge(&mut self, other: &Drops) {
+        for (mine, theirs) in self.counts.iter_mut().zip(other.counts) {
+            *mine += theirs;
+        }
     }
 
     pub(super) fn add(&mut self, reason: DropReason) {

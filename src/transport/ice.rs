@@ -371,7 +371,7 @@ impl Ice {
     }
 
     /// Whether a request has the integrity of the own password, without telling the agent.
-    fn is_signed(&self, datagram: &[u8]) -> bool {
+    pub(super) fn is_signed(&self, datagram: &[u8]) -> bool {
         let mut message = Message {
             raw: datagram.to_vec(),
             ..Message::default()

@@ -108,6 +108,11 @@ impl Transport {
         self.ice.ufrags()
     }
 
+    /// Whether a STUN request has the integrity of the own password. Changes nothing.
+    pub fn is_signed(&self, datagram: &[u8]) -> bool {
+        self.ice.is_signed(datagram)
+    }
+
     /// Where media goes.
     pub fn selected(&self) -> Option<SocketAddr> {
         self.ice.selected()

@@ -46,6 +46,10 @@ impl Worker {
                     peer.touched = true;
                 }
             }
+            Command::Figures { reply } => {
+                // Whoever asked may have gone.
+                let _ = reply.send(Box::new(self.figures()));
+            }
         }
     }
 
@@ -130,6 +134,7 @@ impl Worker {
             return;
         };
         peer.session.close(now, &mut self.socket);
+        self.past.add(&peer.session);
         self.slots.remove(&peer.id);
         if let Some(room) = self.rooms.get_mut(&peer.room) {
             room.members.retain(|member| *member != slot);
@@ -154,7 +159,9 @@ impl Worker {
         for slot in members {
             self.remove_peer(now, slot);
         }
-        self.rooms.remove(&key);
+        if let Some(room) = self.rooms.remove(&key) {
+            self.past.dropped_events += room.dropped_events;
+        }
     }
 
     fn ask_renegotiation(&mut self, now: Instant, id: PeerId) {

@@ -27,34 +27,33 @@ impl Demux {
         self.by_address.get(&from).copied()
     }
 
-    /// The peer that a STUN binding request is meant for; the address is its own from now on. A request under
-    /// another peer's user fragment moves the address to that peer (an address that was given anew by a NAT).
+    /// The peer that a STUN binding request is meant for.
+    pub fn addressee(&self, datagram: &[u8]) -> Option<Slot> {
+        self.by_ufrag.get(requested_ufrag(datagram)?).copied()
+    }
+
+    /// The address is this peer's from now on, and nobody else's; `selected` is where the peer's media goes.
     ///
-    /// The address is believed before the request's integrity is checked: it only routes further STUN and DTLS,
-    /// and the transport refuses what was not made with its password.
-    pub fn claim(
-        &mut self,
-        from: SocketAddr,
-        datagram: &[u8],
-        selected: Option<SocketAddr>,
-    ) -> Option<Slot> {
-        let slot = *self.by_ufrag.get(requested_ufrag(datagram)?)?;
-        if self.by_address.insert(from, slot) != Some(slot) {
-            for list in self.addresses.values_mut() {
-                list.retain(|known| *known != from);
-            }
-            let list = self.addresses.entry(slot).or_default();
-            list.push(from);
-            if list.len() > ADDRESSES_PER_PEER {
-                let oldest = list
-                    .iter()
-                    .position(|known| Some(*known) != selected)
-                    .unwrap_or(0);
-                let forgotten = list.remove(oldest);
-                self.by_address.remove(&forgotten);
-            }
+    /// A new address is believed before the request's integrity is checked: it only routes further STUN and DTLS,
+    /// and the transport refuses what was not made with its password. One that another peer has may only be taken
+    /// with an authentic request, or a forged source would cut that peer off.
+    pub fn claim(&mut self, from: SocketAddr, slot: Slot, selected: Option<SocketAddr>) {
+        if self.by_address.insert(from, slot) == Some(slot) {
+            return;
         }
-        Some(slot)
+        for list in self.addresses.values_mut() {
+            list.retain(|known| *known != from);
+        }
+        let list = self.addresses.entry(slot).or_default();
+        list.push(from);
+        if list.len() > ADDRESSES_PER_PEER {
+            let oldest = list
+                .iter()
+                .position(|known| Some(*known) != selected)
+                .unwrap_or(0);
+            let forgotten = list.remove(oldest);
+            self.by_address.remove(&forgotten);
+        }
     }
 
     /// These user fragments are the peer's, and no others.
@@ -96,20 +95,30 @@ mod tests {
         let mut demux = Demux::default();
         demux.set_ufrags(3, &["abc".to_string()]);
         assert_eq!(demux.lookup(addr(1)), None);
-        assert_eq!(demux.claim(addr(1), &request("abc:them"), None), Some(3));
+        assert_eq!(demux.addressee(&request("abc:them")), Some(3));
+        assert_eq!(demux.addressee(&request("xyz:them")), None);
+        demux.claim(addr(1), 3, None);
         assert_eq!(demux.lookup(addr(1)), Some(3));
-        assert_eq!(demux.claim(addr(2), &request("xyz:them"), None), None);
         demux.forget(3);
         assert_eq!(demux.lookup(addr(1)), None);
-        assert_eq!(demux.claim(addr(1), &request("abc:them"), None), None);
+        assert_eq!(demux.addressee(&request("abc:them")), None);
+    }
+
+    #[test]
+    fn an_address_belongs_to_whoever_claimed_it_last() {
+        let mut demux = Demux::default();
+        demux.claim(addr(1), 1, None);
+        demux.claim(addr(1), 2, None);
+        assert_eq!(demux.lookup(addr(1)), Some(2));
+        demux.forget(1);
+        assert_eq!(demux.lookup(addr(1)), Some(2));
     }
 
     #[test]
     fn a_flood_of_addresses_keeps_the_one_with_media() {
         let mut demux = Demux::default();
-        demux.set_ufrags(1, &["u".to_string()]);
         for port in 1..=1000 {
-            demux.claim(addr(port), &request("u:x"), Some(addr(1)));
+            demux.claim(addr(port), 1, Some(addr(1)));
         }
         assert_eq!(demux.lookup(addr(1)), Some(1));
         assert_eq!(demux.by_address.len(), ADDRESSES_PER_PEER);

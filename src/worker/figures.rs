@@ -1,15 +1,85 @@
-//! The figures that leave the media thread once a second.
+//! The figures that leave the media thread: of each peer once a second, of the whole worker when it is asked.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::ids::TrackKey;
 use crate::rtp::params::MediaKind;
-use crate::sfu::SenderStats;
+use crate::sfu::{DropCounters, SenderStats};
 use crate::stats::{PeerStats, SentTrackStats};
+use crate::transport::Drops;
 use crate::worker::SourceType;
 use crate::worker::mixed::MIXED_STREAM;
+use crate::worker::session::{Session, SessionCounters};
+use crate::worker::socket::SocketCounters;
 use crate::worker::state::{Peer, Receiving, Track};
+use crate::worker::thread::{Worker, WorkerCounters};
+
+/// What one worker did since its start, sessions and rooms that are gone included.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerFigures {
+    /// Peers that it has now.
+    pub peers: usize,
+    /// Rooms that are mixed now.
+    pub mixed_rooms: usize,
+    /// Its UDP socket.
+    pub socket: SocketCounters,
+    /// Datagrams that reached no session.
+    pub worker: WorkerCounters,
+    /// What sessions refused.
+    pub sessions: SessionCounters,
+    /// What their transports threw away: STUN, DTLS, SCTP.
+    pub transport: Drops,
+    /// Media that came in and went no further.
+    pub ingest: DropCounters,
+    /// Media that was not sent to a subscriber.
+    pub delivery: DropCounters,
+    /// Events that a room's actor did not take.
+    pub dropped_events: u64,
+    /// Outputs of the codec threads that the worker did not take.
+    pub dropped_outputs: u64,
+    /// Packets that were displaced on their way to the codec threads.
+    pub displaced: u64,
+    /// Opus packets decoded and encoded.
+    pub audio_codec: (u64, u64),
+    /// Pictures decoded and encoded.
+    pub video_codec: (u64, u64),
+}
+
+impl WorkerFigures {
+    /// Adds a session's counters.
+    pub(super) fn add(&mut self, session: &Session) {
+        self.sessions.merge(&session.counters());
+        self.transport.merge(session.transport_drops());
+        self.ingest.add(session.publisher.counters());
+        self.delivery.add(session.subscriber.counters());
+    }
+}
+
+impl Worker {
+    /// Everything until now.
+    pub(super) fn figures(&self) -> WorkerFigures {
+        let mut figures = self.past.clone();
+        figures.peers = self.peers.len();
+        figures.socket = self.socket.counters();
+        figures.worker = self.counters;
+        for (_, peer) in &self.peers {
+            figures.add(&peer.session);
+        }
+        for room in self.rooms.values() {
+            figures.mixed_rooms += usize::from(room.bus.is_some());
+            figures.dropped_events += room.dropped_events;
+        }
+        let codecs = self.bus_sender.totals();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        figures.dropped_outputs = self.bus_sender.dropped();
+        figures.displaced = count(&codecs.displaced);
+        figures.audio_codec = (count(&codecs.audio_decodes), count(&codecs.audio_encodes));
+        figures.video_codec = (count(&codecs.video_decodes), count(&codecs.video_encodes));
+        figures
+    }
+}
 
 /// One peer's figures.
 pub(super) fn peer_stats(

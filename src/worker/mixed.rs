@@ -148,9 +148,27 @@ impl Worker {
             }
             return;
         }
+        if room.bus.as_ref().is_some_and(Bus::is_broken) {
+            room.bus = None;
+            self.tracks
+                .values_mut()
+                .filter(|track| track.room == key)
+                .for_each(|track| track.tapped = false);
+        }
+        let is_new = room.bus.is_none();
         let bus = room
             .bus
             .get_or_insert_with(|| Bus::start(key, &self.codecs, self.bus_sender.clone()));
+        for slot in room.members.iter().filter(|_| is_new) {
+            let Some(peer) = peers.get(*slot) else {
+                continue;
+            };
+            if let Receiving::Mixed(pair) = &peer.receiving
+                && pair.listening
+            {
+                bus.add_listener(peer.id, pair.rung);
+            }
+        }
         let mut participants = Vec::with_capacity(room.members.len());
         for &slot in &room.members {
             let Some(peer) = peers.get(slot) else {

@@ -16,13 +16,15 @@ mod state;
 mod thread;
 
 pub use crate::mcu::bus::LayoutTile;
+pub use crate::rtp::params::SourceType;
+pub use crate::sfu::PublishedTrack;
+pub use figures::WorkerFigures;
 pub use start::{Media, MediaConfig, StartError, start_all};
 pub use thread::{WorkerConfig, start as start_worker};
 
 use std::time::Duration;
 
 use crate::ids::{PeerId, RoomKey, TrackKey};
-use crate::rtp::params::{Codec, MediaKind};
 
 /// How a peer receives its room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,16 +33,6 @@ pub enum Delivery {
     Forward,
     /// MCU: one mixed audio and one composited video track.
     Mixed,
-}
-
-/// What a published track shows: decides its place in layouts, and its bitrate's priority.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum SourceType {
-    /// Camera or microphone.
-    #[default]
-    Media,
-    /// A shared screen or its sound.
-    Screen,
 }
 
 /// What a peer is when it enters a worker.
@@ -155,25 +147,15 @@ pub enum Command {
         /// JSON text.
         text: String,
     },
+    /// Of no room: what the worker did so far, for whoever prints it.
+    Figures {
+        /// Dropped unanswered by a worker that has ended.
+        reply: tokio::sync::oneshot::Sender<Box<WorkerFigures>>,
+    },
 }
 
 /// A bounded queue into a room's actor.
 pub type EventSender = tokio::sync::mpsc::Sender<Event>;
-
-/// A track that a peer began to publish.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublishedTrack {
-    /// Its identity in this process.
-    pub key: TrackKey,
-    /// The track id of the publisher's msid.
-    pub track_id: String,
-    /// The stream id of the publisher's msid.
-    pub stream_id: String,
-    /// Audio or video.
-    pub kind: MediaKind,
-    /// The codec its first packet had.
-    pub codec: Codec,
-}
 
 /// The answer to "may I offer?".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

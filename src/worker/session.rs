@@ -16,7 +16,8 @@ use crate::transport::negotiation::{
 };
 use crate::transport::srtp::{Direction, SrtpContext};
 use crate::transport::{
-    Fingerprint, Identity, RemoteParams, Transport, TransportConfig, TransportError, TransportEvent,
+    Drops as TransportDrops, Fingerprint, Identity, RemoteParams, Transport, TransportConfig,
+    TransportError, TransportEvent,
 };
 use crate::worker::socket::{Outbox, Path, Socket};
 
@@ -44,6 +45,19 @@ pub struct SessionCounters {
     pub bytes_in: u64,
     /// Bytes to the peer, media only.
     pub bytes_out: u64,
+}
+
+impl SessionCounters {
+    /// Adds another's counts.
+    pub fn merge(&mut self, other: &SessionCounters) {
+        self.early += other.early;
+        self.unauthentic += other.unauthentic;
+        self.refused += other.refused;
+        self.transport += other.transport;
+        self.channel += other.channel;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+    }
 }
 
 /// What the worker has to act on after it has touched a session.
@@ -104,6 +118,8 @@ pub struct Session {
     advertised: Arc<[String]>,
     early_candidates: Vec<String>,
     ufrags: Vec<String>,
+    /// The user fragment whose candidates were trickled.
+    trickled: Option<String>,
     described: bool,
     srtp: Option<(SrtpContext, SrtpContext)>,
     connected: bool,
@@ -184,6 +200,7 @@ impl Session {
             advertised: advertised.clone(),
             early_candidates: Vec::new(),
             ufrags: Vec::new(),
+            trickled: None,
             described: false,
             srtp: None,
             connected: false,
@@ -200,6 +217,11 @@ impl Session {
         self.counters
     }
 
+    /// What its transport threw away.
+    pub fn transport_drops(&self) -> &TransportDrops {
+        self.transport.drops()
+    }
+
     /// Keys are there.
     pub fn is_connected(&self) -> bool {
         self.connected
@@ -208,6 +230,11 @@ impl Session {
     /// Where media goes.
     pub fn selected(&self) -> Option<SocketAddr> {
         self.transport.selected()
+    }
+
+    /// Whether a STUN request was made with this session's password.
+    pub fn is_signed(&self, datagram: &[u8]) -> bool {
+        self.transport.is_signed(datagram)
     }
 
     /// The user fragments that STUN requests for this session carry, if they changed since the last call.
@@ -221,6 +248,18 @@ impl Session {
         }
         self.ufrags = self.transport.ufrags().map(str::to_string).collect();
         Some(&self.ufrags)
+    }
+
+    /// The candidates that a description with new credentials is followed by, with the index and the mid of their
+    /// m-line. They stand in the description too: this is for pages that wait for them.
+    pub fn poll_trickle(&mut self) -> Option<(u16, String, Arc<[String]>)> {
+        let ufrag = self.transport.local_credentials().ufrag;
+        let (index, mid) = self.negotiator.transport_line()?;
+        if self.trickled.as_ref() == Some(&ufrag) {
+            return None;
+        }
+        self.trickled = Some(ufrag);
+        Some((index, mid.to_string(), self.advertised.clone()))
     }
 
     /// Offer/answer, for senders and for questions.

@@ -87,7 +87,8 @@ impl Socket {
         self.counters
     }
 
-    /// Fills `batch`; false when nothing is there.
+    /// Fills `batch`; false when nothing more is there: a batch that is not full has emptied the socket, and what
+    /// comes after it makes it readable anew.
     pub fn receive(&mut self, batch: &mut ReceiveBatch) -> bool {
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = {
             let mut buffers = batch.buffers.chunks_exact_mut(RECEIVE_BUFFER);
@@ -104,7 +105,7 @@ impl Socket {
                     .iter()
                     .map(|m| m.len.div_ceil(m.stride.max(1)) as u64);
                 self.counters.datagrams_in += datagrams.sum::<u64>();
-                count > 0
+                count == BATCH_SIZE
             }
             // Errors of a UDP socket concern single datagrams (ICMP); the next call goes on.
             Err(_) => {
@@ -301,11 +302,10 @@ mod tests {
         let mut seen = vec![];
         let deadline = Instant::now() + std::time::Duration::from_secs(5);
         while seen.len() < 5 && Instant::now() < deadline {
-            if socket.receive(&mut batch) {
-                for (from, datagram) in batch.datagrams() {
-                    assert_eq!(from.remote, path.remote);
-                    seen.push(datagram[0]);
-                }
+            socket.receive(&mut batch);
+            for (from, datagram) in batch.datagrams() {
+                assert_eq!(from.remote, path.remote);
+                seen.push(datagram[0]);
             }
         }
         assert_eq!(seen, [0, 1, 2, 3, 4]);

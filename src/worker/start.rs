@@ -78,7 +78,7 @@ pub fn start_all(config: &MediaConfig) -> Result<Media, StartError> {
             let (public, interfaces) = (public.clone(), interfaces.clone());
             move |port| -> Result<Advertised, CandidateError> {
                 let mut advertised = Advertised::new(public.as_deref(), &interfaces, port)?;
-                advertised.udp.retain(|address| family(address));
+                advertised.udp.retain(family);
                 Ok(advertised)
             }
         };
@@ -101,11 +101,14 @@ pub fn start_all(config: &MediaConfig) -> Result<Media, StartError> {
     Ok(media)
 }
 
+/// Whether an address is of the family that is spoken.
+type Family = fn(&SocketAddr) -> bool;
+
 /// One socket speaks one address family: IPv4 where there is any, because every client has it.
 fn family(
     public: Option<&str>,
     interfaces: &[Interface],
-) -> Result<(IpAddr, fn(&SocketAddr) -> bool), CandidateError> {
+) -> Result<(IpAddr, Family), CandidateError> {
     let advertised = Advertised::new(public, interfaces, 0)?;
     Ok(if advertised.udp.iter().any(SocketAddr::is_ipv4) {
         (Ipv4Addr::UNSPECIFIED.into(), SocketAddr::is_ipv4)

@@ -175,7 +175,7 @@ impl MediaRoom {
     pub fn emit(&mut self, event: Event) {
         if self.backlog.is_empty() {
             match self.events.try_send(event) {
-                Ok(()) => return,
+                Ok(()) => {}
                 Err(tokio::sync::mpsc::error::TrySendError::Full(event)) => self.keep(event),
                 Err(tokio::sync::mpsc::error::TrySendError::Closed(_)) => self.dropped_events += 1,
             }
@@ -204,6 +204,11 @@ impl MediaRoom {
                 Err(tokio::sync::mpsc::error::TrySendError::Closed(_)) => self.dropped_events += 1,
             }
         }
+    }
+
+    /// A codec thread dropped the room's mix: it has to be begun anew.
+    pub fn is_mix_broken(&self) -> bool {
+        self.bus.as_ref().is_some_and(Bus::is_broken)
     }
 
     /// The clock of a mixed stream, for sender reports.

@@ -18,6 +18,7 @@ use crate::rtp::ntp::Ntp;
 use crate::sfu::SenderClock;
 use crate::transport::{Identity, TransportError};
 use crate::worker::demux::{Demux, Slot};
+use crate::worker::figures::WorkerFigures;
 use crate::worker::session::{Session, SessionEvent};
 use crate::worker::socket::{Path, ReceiveBatch, Socket};
 use crate::worker::state::{MediaRoom, Peer, Track};
@@ -71,6 +72,8 @@ pub(super) struct Worker {
     pub(super) dirty: Vec<Slot>,
     /// Peers that others made something happen to.
     pub(super) touched: Vec<Slot>,
+    /// Peers may have been touched by their flag alone.
+    flagged: bool,
     pub(super) packetizer: Packetizer,
     identity: Arc<Identity>,
     advertised: Arc<[String]>,
@@ -78,7 +81,9 @@ pub(super) struct Worker {
     commands: Receiver<Command>,
     bus: Receiver<BusOutput>,
     next_timer: Instant,
-    counters: WorkerCounters,
+    pub(super) counters: WorkerCounters,
+    /// The counters of sessions and rooms that are gone.
+    pub(super) past: WorkerFigures,
 }
 
 /// Starts one worker and returns the way into it, with the address of its socket.
@@ -109,6 +114,7 @@ pub fn start(name: &str, config: WorkerConfig) -> io::Result<(WorkerHandle, Sock
         bus_sender: BusSender::new(bus_queue, wake.clone()),
         dirty: Vec::new(),
         touched: Vec::new(),
+        flagged: false,
         packetizer: Packetizer::default(),
         identity: config.identity,
         advertised: (config.candidates)(address.port()).into(),
@@ -117,6 +123,7 @@ pub fn start(name: &str, config: WorkerConfig) -> io::Result<(WorkerHandle, Sock
         bus,
         next_timer: Instant::now(),
         counters: WorkerCounters::default(),
+        past: WorkerFigures::default(),
     };
     std::thread::Builder::new()
         .name(name.to_string())
@@ -132,6 +139,8 @@ impl Worker {
         loop {
             let now = Instant::now();
             if !self.drain_queues(now) {
+                let (worker, socket) = (self.counters, self.socket.counters());
+                tracing::debug!(?worker, ?socket, "a media worker ends");
                 return;
             }
             if readable {
@@ -159,6 +168,7 @@ impl Worker {
             match self.commands.try_recv() {
                 Ok(command) => {
                     self.handle_command(now, command);
+                    self.flagged = true;
                     // Each command's outcome is complete before the next one is looked at.
                     self.service_touched(now);
                 }
@@ -171,6 +181,7 @@ impl Worker {
                 break;
             };
             self.handle_bus(now, output);
+            self.flagged = true;
         }
         true
     }
@@ -178,14 +189,15 @@ impl Worker {
     /// Reads until the socket is empty or the pass is long enough; true: there may be more.
     fn receive(&mut self, batch: &mut ReceiveBatch) -> bool {
         for _ in 0..BATCHES_PER_PASS {
-            if !self.socket.receive(batch) {
-                return false;
-            }
+            let more = self.socket.receive(batch);
             let now = batch.arrival();
             for (path, datagram) in batch.datagrams() {
                 self.handle_datagram(now, path, datagram);
             }
             self.flush();
+            if !more {
+                return false;
+            }
         }
         true
     }
@@ -194,10 +206,7 @@ impl Worker {
         let kind = classify(datagram);
         let known = self.demux.lookup(path.remote);
         let slot = match kind {
-            DatagramKind::Stun => {
-                let selected = known.and_then(|slot| self.peers.get(slot)?.session.selected());
-                self.demux.claim(path.remote, datagram, selected).or(known)
-            }
+            DatagramKind::Stun => self.claim(path.remote, datagram, known),
             DatagramKind::Dtls | DatagramKind::Rtp | DatagramKind::Rtcp => known,
             DatagramKind::TurnChannel | DatagramKind::Unknown => {
                 self.counters.unclassified += 1;
@@ -229,9 +238,23 @@ impl Worker {
         }
     }
 
+    /// Whose a STUN message is, and with that its address.
+    fn claim(&mut self, from: SocketAddr, datagram: &[u8], known: Option<Slot>) -> Option<Slot> {
+        let Some(slot) = self.demux.addressee(datagram) else {
+            return known;
+        };
+        let session = &self.peers.get(slot)?.session;
+        if known.is_some_and(|owner| owner != slot) && !session.is_signed(datagram) {
+            return known;
+        }
+        self.demux.claim(from, slot, session.selected());
+        Some(slot)
+    }
+
     fn handle_packet(&mut self, now: Instant, slot: Slot, packet: &crate::sfu::Received<'_>) {
         if packet.first {
             self.publish(slot, packet.track);
+            self.flagged = true;
         }
         if let Some(level) = packet.level {
             let peer = &mut self.peers[slot];
@@ -304,14 +327,16 @@ impl Worker {
 
     /// Looks after every peer that something happened to, until nothing more happens.
     fn service_touched(&mut self, now: Instant) {
-        // A peer may be touched by index, or by its flag alone from within a command.
-        while let Some(slot) = self.touched.pop().or_else(|| {
-            self.peers
-                .iter()
-                .find(|(_, peer)| peer.touched)
-                .map(|(slot, _)| slot)
-        }) {
-            self.service(now, slot);
+        loop {
+            while let Some(slot) = self.touched.pop() {
+                self.service(now, slot);
+            }
+            // Looking at every peer for its flag is for what is rare: commands, and what comes of them.
+            if !std::mem::take(&mut self.flagged) {
+                return;
+            }
+            let flagged = self.peers.iter().filter(|(_, peer)| peer.touched);
+            self.touched.extend(flagged.map(|(slot, _)| slot));
         }
     }
 
@@ -329,6 +354,7 @@ impl Worker {
                 break;
             };
             self.on_session(now, slot, event);
+            self.flagged = true;
         }
         if let Some(ufrags) = self.peers[slot].session.poll_ufrags() {
             self.demux.set_ufrags(slot, ufrags);
@@ -370,8 +396,14 @@ impl Worker {
 
     fn on_session(&mut self, now: Instant, slot: Slot, event: SessionEvent) {
         match event {
-            SessionEvent::Answer(sdp) => self.emit(slot, |peer| Event::Answer { peer, sdp }),
-            SessionEvent::Offer(sdp) => self.emit(slot, |peer| Event::Offer { peer, sdp }),
+            SessionEvent::Answer(sdp) => {
+                self.emit(slot, |peer| Event::Answer { peer, sdp });
+                self.trickle(slot);
+            }
+            SessionEvent::Offer(sdp) => {
+                self.emit(slot, |peer| Event::Offer { peer, sdp });
+                self.trickle(slot);
+            }
             SessionEvent::LinesChanged { ended, send } => self.on_lines(now, slot, ended, &send),
             SessionEvent::RenegotiationSettled => {
                 self.emit(slot, |peer| Event::RenegotiationReply {
@@ -388,6 +420,20 @@ impl Worker {
             }
             SessionEvent::Text(text) => self.emit(slot, |peer| Event::ChannelText { peer, text }),
             SessionEvent::Closed(reason) => self.on_closed(now, slot, reason),
+        }
+    }
+
+    fn trickle(&mut self, slot: Slot) {
+        let Some((mline_index, mid, candidates)) = self.peers[slot].session.poll_trickle() else {
+            return;
+        };
+        for candidate in candidates.iter() {
+            self.emit(slot, |peer| Event::Candidate {
+                peer,
+                candidate: candidate.clone(),
+                mid: mid.clone(),
+                mline_index,
+            });
         }
     }
 
@@ -409,6 +455,7 @@ impl Worker {
                 let peer = &mut self.peers[slot];
                 let mut old = std::mem::replace(&mut peer.session, session);
                 old.close(now, &mut self.socket);
+                self.past.add(&old);
                 peer.touched = true;
                 if peer.params.delivery == super::Delivery::Mixed {
                     self.begin_mixed(slot);
@@ -452,6 +499,13 @@ impl Worker {
     }
 
     fn report(&mut self, now: Instant, slot: Slot) {
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return;
+        };
+        let room = peer.room;
+        if self.rooms.get(&room).is_some_and(MediaRoom::is_mix_broken) {
+            self.update_bus(room);
+        }
         let Some(peer) = self.peers.get_mut(slot) else {
             return;
         };

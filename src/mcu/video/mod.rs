@@ -21,7 +21,7 @@ use talksy_mixer::video::{Picture, Rect, Size, TileSpec};
 use crate::ids::{PeerId, TrackKey};
 use crate::mcu::codec::h264::EncoderConfig;
 use rung::Rung;
-pub use rung::{KEYFRAME_WINDOW, STILL_INTERVAL, VideoRung};
+pub use rung::{KEYFRAME_WINDOW, NEWCOMER_WINDOW, STILL_INTERVAL, VideoRung};
 use source::Source;
 pub use source::{CAMERA_TIMEOUT, KEYFRAME_WISH_INTERVAL, SCREEN_TIMEOUT, SOURCE_QUEUE};
 
@@ -248,7 +248,9 @@ impl VideoMix {
     pub fn add_listener(&mut self, peer: PeerId, rung: VideoRung) {
         if self.listeners.insert(peer, rung) != Some(rung) {
             self.open_and_close_rungs();
-            self.request_keyframe(rung);
+            if let Some(rung) = &mut self.rungs[rung.index()] {
+                rung.request_keyframe(NEWCOMER_WINDOW);
+            }
         }
     }
 
@@ -274,7 +276,7 @@ impl VideoMix {
     /// A receiver of the rung needs a keyframe. However many ask, one comes per [`KEYFRAME_WINDOW`].
     pub fn request_keyframe(&mut self, rung: VideoRung) {
         if let Some(rung) = &mut self.rungs[rung.index()] {
-            rung.request_keyframe();
+            rung.request_keyframe(KEYFRAME_WINDOW);
         }
     }
 

@@ -9,7 +9,10 @@ use crate::mcu::codec::h264::{Encoder, EncoderConfig, H264Error};
 
 /// At most one keyframe per rung in this time, however many ask.
 pub const KEYFRAME_WINDOW: Duration = Duration::from_millis(500);
-/// A canvas that does not change is encoded this often: receivers take longer gaps for a freeze, and viewers for a broken line.
+/// The same for a listener that has just come, and sees nothing at all until then.
+pub const NEWCOMER_WINDOW: Duration = Duration::from_millis(150);
+/// A canvas that does not change is encoded this often: receivers take longer gaps for a freeze, and viewers for a
+/// broken line.
 pub const STILL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The qualities of the mixed picture.
@@ -37,7 +40,8 @@ pub(super) struct Rung {
     encoder: Encoder,
     /// When the next picture is due; `None`: at once.
     next: Option<Instant>,
-    keyframe_wanted: bool,
+    /// A keyframe is wanted, when the last one is this old.
+    keyframe_wanted: Option<Duration>,
     last_keyframe: Option<Instant>,
     last_encoded: Option<Instant>,
     /// The canvas has changed since it was last encoded.
@@ -52,7 +56,7 @@ impl Rung {
             compositor: Compositor::new(config.width as usize, config.height as usize),
             encoder: Encoder::new(config)?,
             next: None,
-            keyframe_wanted: true,
+            keyframe_wanted: Some(Duration::ZERO),
             last_keyframe: None,
             last_encoded: None,
             changed: true,
@@ -63,8 +67,10 @@ impl Rung {
         self.compositor.set_tiles(specs);
     }
 
-    pub(super) fn request_keyframe(&mut self) {
-        self.keyframe_wanted = true;
+    /// A keyframe as soon as the last one is `window` old.
+    pub(super) fn request_keyframe(&mut self, window: Duration) {
+        let wanted = self.keyframe_wanted.map_or(window, |w| w.min(window));
+        self.keyframe_wanted = Some(wanted);
     }
 
     pub(super) fn due(&self, now: Instant) -> Instant {
@@ -84,8 +90,10 @@ impl Rung {
         self.changed |= self.compositor.compose(picture_of);
         stats.composed += 1;
         let since = |last: Option<Instant>| last.map(|last| now.saturating_duration_since(last));
-        let keyframe =
-            self.keyframe_wanted && since(self.last_keyframe).is_none_or(|t| t >= KEYFRAME_WINDOW);
+        let age = since(self.last_keyframe);
+        let keyframe = self
+            .keyframe_wanted
+            .is_some_and(|window| age.is_none_or(|age| age >= window));
         let still = since(self.last_encoded).is_none_or(|t| t >= STILL_INTERVAL);
         if keyframe || self.changed || still {
             self.encode(now, clock, keyframe, out, stats);
@@ -122,7 +130,7 @@ impl Rung {
         self.last_encoded = Some(now);
         stats.encoded += 1;
         if keyframe {
-            self.keyframe_wanted = false;
+            self.keyframe_wanted = None;
             self.last_keyframe = Some(now);
             stats.keyframes += 1;
         }

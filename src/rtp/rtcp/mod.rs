@@ -1,4 +1,4 @@
-//! RTCP (RFC 3550, section 6; feedback: RFC 4585, RFC 5104): [`packets`] reads, [`write`] writes.
+//! RTCP (RFC 3550, section 6; feedback: RFC 4585, RFC 5104): [`packets`] reads, [`mod@write`] writes.
 
 pub mod write;
 

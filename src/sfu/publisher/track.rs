@@ -10,12 +10,12 @@ use crate::rtp::nack::GapChange;
 use crate::rtp::params::{Codec, MediaKind, PayloadParams, ReceiveLine, Ssrc};
 use crate::rtp::rtcp::write;
 use crate::rtp::rtx;
+use crate::sfu::PublishedTrack;
 use crate::sfu::ingest::{Place, Stream};
 use crate::sfu::keyframe::KeyframeRequests;
 use crate::sfu::rate::RateMeter;
 use crate::sfu::{DropReason, Layer, Received};
 use crate::stats::ReceivedTrackStats;
-use crate::worker::PublishedTrack;
 
 /// Layers of a track. Simulcast is declined for now; with it, RIDs choose among several.
 const LAYERS: usize = 1;

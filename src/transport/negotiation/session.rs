@@ -69,22 +69,22 @@ pub(super) struct Line {
     pub mid: Mid,
     pub media: String,
     pub protocol: String,
-    /// Repeated by a stopped line that is not ours to understand.
+    /// Of a stopped line, which has to repeat them.
     pub formats: Vec<String>,
     pub state: LineState,
 }
 
 impl Line {
-    /// Whether its formats are payload types.
-    pub(super) fn is_rtp(&self) -> bool {
-        self.formats.is_empty() || matches!(self.media.as_str(), "audio" | "video")
-    }
-
     pub(super) fn media_line(&self) -> Option<&MediaLine> {
         match &self.state {
             LineState::Media(line) => Some(line),
             _ => None,
         }
+    }
+
+    /// Its formats are payload types.
+    pub(super) fn is_rtp(&self) -> bool {
+        matches!(self.media.as_str(), "audio" | "video")
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -437,6 +437,10 @@ impl Session {
 
 impl Line {
     fn stop(&mut self) {
+        if let LineState::Media(media) = &self.state {
+            let numbers = media.payloads.iter().map(|p| p.payload_type.to_string());
+            self.formats = numbers.collect();
+        }
         self.state = LineState::Stopped;
     }
 

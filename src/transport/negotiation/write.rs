@@ -79,8 +79,9 @@ fn m_line(out: &mut String, line: &Line) -> std::fmt::Result {
             }
         }
         LineState::Channel(_) => write!(out, " webrtc-datachannel")?,
-        // As browsers do: a payload type would want its rtpmap (webrtc-rs refuses the description without).
-        LineState::Stopped if line.is_rtp() => write!(out, " 0")?,
+        // What follows port 0 means nothing (RFC 3264, section 6), and one format has to be there. webrtc-rs refuses a
+        // description for any other number that has no rtpmap.
+        LineState::Stopped if line.formats.is_empty() || line.is_rtp() => write!(out, " 0")?,
         LineState::Stopped => write!(out, " {}", line.formats.join(" "))?,
     }
     write!(out, "\r\nc=IN IP4 0.0.0.0\r\n")

@@ -1,0 +1,166 @@
+//! What the media worker spends on a forwarded packet: one 720p publisher, up to fifty subscribers, on loopback.
+//!
+//! The whole path is measured from outside, as the CPU time of the worker's thread: receive, decrypt, rewrite,
+//! encrypt, send, with reports, transport-wide feedback and timers. The publisher paces as Chromium does (bursts
+//! every 5 ms), the subscribers are light peers that send what real receivers send. In-kernel delivery on loopback is
+//! charged to the worker, too. A figure is `void` if a single packet was lost, repeated or damaged.
+
+mod support;
+
+use std::time::Duration;
+
+use support::allocations;
+use support::connection::Identity;
+use support::publisher::{Publisher, Window};
+use support::receivers::{Group, Receivers};
+use support::server::Server;
+use talksy_unit::transport::srtp::SrtpProfile;
+
+#[global_allocator]
+static ALLOCATOR: allocations::Counting = allocations::Counting;
+
+/// Until caches, windows and the retransmission memory have their size.
+const WARM_UP: Duration = Duration::from_secs(3);
+const WINDOW: Duration = Duration::from_secs(2);
+/// The figure is the median of these.
+const WINDOWS: usize = 5;
+
+fn main() {
+    // `cargo bench` passes `--bench`; a number of subscribers runs that scenario alone, for a profiler.
+    let only: Option<usize> = std::env::args().skip(1).find_map(|arg| arg.parse().ok());
+    let identity = Identity::new();
+    let gcm = SrtpProfile::AeadAes128Gcm;
+    if let Some(subscribers) = only {
+        print("only", &run(&identity, gcm, subscribers));
+        return;
+    }
+    for (name, subscribers) in [("n1", 1), ("n10", 10)] {
+        print(name, &run(&identity, gcm, subscribers));
+    }
+    let outcome = run(&identity, gcm, 50);
+    print("n50", &outcome);
+    let floor = support::floor::measure(50, &outcome.groups);
+    println!("figure forward_floor_us {floor:.2} us");
+    println!(
+        "whole path over floor: {:.2}; allocations with reports, figures and timers: {:.3} per forwarded packet",
+        median(&outcome.costs) / floor,
+        outcome.mean_allocations
+    );
+    println!(
+        "figure forward_allocations_per_packet {} allocations",
+        outcome.allocations
+    );
+    let outcome = run(&identity, SrtpProfile::Aes128CmSha1_80, 50);
+    print("n50_cm80", &outcome);
+}
+
+/// What came of one scenario.
+struct Outcome {
+    profile: SrtpProfile,
+    subscribers: usize,
+    /// µs per forwarded packet, of each window.
+    costs: Vec<f64>,
+    /// Of one core.
+    load: f64,
+    /// Nothing was lost.
+    whole: bool,
+    groups: Vec<Vec<Group>>,
+    /// Of the median burst.
+    allocations: f64,
+    mean_allocations: f64,
+}
+
+fn run(identity: &Identity, profile: SrtpProfile, subscribers: usize) -> Outcome {
+    let mut server = Server::start(identity, profile);
+    let publisher = Publisher::start(server.publisher());
+    let tracks = server.tracks();
+    let receivers = Receivers::start();
+    for _ in 0..subscribers {
+        let (connection, lines) = server.subscriber(&tracks);
+        receivers.add(connection, lines);
+    }
+    pause(&mut server, WARM_UP);
+    allocations::watch(server.thread());
+    publisher.take_windows();
+    receivers.take_groups();
+    let begin = (server.cpu_us(), forwarded(&publisher, subscribers));
+    let mut costs = Vec::new();
+    let mut last = begin;
+    for _ in 0..WINDOWS {
+        pause(&mut server, WINDOW);
+        let now = (server.cpu_us(), forwarded(&publisher, subscribers));
+        costs.push((now.0 - last.0) / (now.1 - last.1));
+        last = now;
+    }
+    let groups = receivers.take_groups();
+    let windows = publisher.take_windows();
+    allocations::watch(0);
+    let sent = publisher.stop();
+    let tallies = receivers.stop();
+    server.drain();
+    server.stop();
+    let counted: u64 = windows.iter().map(|window| window.allocations).sum();
+    Outcome {
+        profile,
+        subscribers,
+        load: (last.0 - begin.0) / (WINDOW * WINDOWS as u32).as_micros() as f64,
+        whole: tallies.iter().all(|tally| tally.is_whole(sent)),
+        groups,
+        allocations: typical_allocations(&windows, subscribers),
+        mean_allocations: counted as f64 / (last.1 - begin.1),
+        costs,
+    }
+}
+
+fn forwarded(publisher: &Publisher, subscribers: usize) -> f64 {
+    let (video, audio) = publisher.sent();
+    (video + audio) as f64 * subscribers as f64
+}
+
+fn pause(server: &mut Server, time: Duration) {
+    std::thread::sleep(time);
+    server.drain();
+}
+
+/// The allocations that packets bring about, without those of reports and timers, which come between: of the
+/// median burst, per forwarded packet.
+fn typical_allocations(windows: &[Window], subscribers: usize) -> f64 {
+    let bursts = windows.iter().filter(|window| window.packets > 0);
+    let each =
+        |window: &Window| window.allocations as f64 / (window.packets as f64 * subscribers as f64);
+    let mut bursts: Vec<f64> = bursts.map(each).collect();
+    bursts.sort_by(f64::total_cmp);
+    bursts[bursts.len() / 2]
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn print(name: &str, outcome: &Outcome) {
+    let groups = outcome.groups.iter().flatten();
+    let (sends, datagrams) = groups.fold((0, 0), |(sends, datagrams), group| {
+        (sends + 1, datagrams + group.datagrams())
+    });
+    let windows: Vec<String> = outcome.costs.iter().map(|c| format!("{c:.2}")).collect();
+    println!(
+        "{} subscribers, {:?}: {} us in windows of {WINDOW:?}, {:.0} % of a core, {:.2} packets per send, {}",
+        outcome.subscribers,
+        outcome.profile,
+        windows.join(" "),
+        100.0 * outcome.load,
+        datagrams as f64 / f64::from(sends),
+        if outcome.whole {
+            "nothing lost"
+        } else {
+            "LOSS"
+        },
+    );
+    if outcome.whole {
+        println!("figure forward_us_{name} {:.2} us", median(&outcome.costs));
+    } else {
+        println!("figure forward_us_{name} void us");
+    }
+}
