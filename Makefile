@@ -38,7 +38,7 @@ check: toolchain
 	$(CARGO) build --locked --workspace --benches
 
 unit-test: toolchain
-	@.ci/need $(BUILD_NEEDS) ip:iproute2 unshare:util-linux
+	@.ci/need $(BUILD_NEEDS) $(TEST_NEEDS)
 	$(CARGO) test --locked --workspace --lib --bins --no-run
 	$(INSIDE) test --workspace --lib --bins
 	$(INSIDE) test --workspace --doc

@@ -7,7 +7,11 @@
 mod support;
 
 mod call;
+mod churn;
 mod mixed;
+mod old_page;
+mod pace;
+mod renegotiation;
 
 use std::time::Duration;
 use talksy_unit::demo::Sound;

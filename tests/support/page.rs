@@ -9,15 +9,16 @@ pub const HOOKS: &str = r#"
   Object.defineProperty(window, '__bench', { value: bench });
   // Decoded pictures as they leave the decoder, whether an element shows them or not.
   const watch = async (event) => {
-    const { track } = event, seen = { kind: track.kind, id: track.id, stream: event.streams[0]?.id ?? null, first: null, last: null, frames: 0, longest: 0 };
+    const { track } = event, seen = { kind: track.kind, id: track.id, stream: event.streams[0]?.id ?? null, first: null, last: null, frames: 0, longest: 0, heights: {} };
     bench.tracks.push(seen);
     if (track.kind !== 'video') return;
     const reader = new MediaStreamTrackProcessor({ track }).readable.getReader();
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
-      value.close();
       const now = bench.now();
+      seen.heights[value.displayHeight] ??= now;
+      value.close();
       seen.first ??= now;
       if (seen.last !== null) seen.longest = Math.max(seen.longest, now - seen.last);
       seen.last = now;

@@ -1,11 +1,11 @@
 //! The machine against a real Chromium: its strictness about m-lines is the reason for half of the rules.
 //!
-//! Needs `chromedriver` and `chromium` in the path, so it runs only when asked for (`--ignored`). No media and no
-//! connection: descriptions are taken or refused without.
+//! Needs `chromedriver` and `chromium` in the path. No media and no connection: descriptions are taken or refused without.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -21,12 +21,19 @@ window.picture = () => document.createElement('canvas').captureStream().getVideo
 window.sound = () => new AudioContext().createMediaStreamDestination().stream.getAudioTracks()[0];
 ";
 
+/// One browser at a time, among all the other tests that run meanwhile.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Between two looks whether the driver listens.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
 /// A browser and its driver; both end with it.
 struct Page {
     driver: Child,
     port: u16,
     session: String,
     _profile: tempfile::TempDir,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Drop for Page {
@@ -69,6 +76,8 @@ fn http(port: u16, method: &str, path: &str, body: Option<Value>) -> Option<Valu
 
 impl Page {
     fn open() -> Self {
+        // A test that failed in its turn has not spoilt the next one's.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let profile = tempfile::tempdir().unwrap();
         // A port that was free a moment ago.
         let port = TcpListener::bind("127.0.0.1:0")
@@ -80,7 +89,7 @@ impl Page {
             .arg(format!("--port={port}"))
             .stdout(Stdio::null())
             .spawn()
-            .expect("chromedriver is not installed");
+            .expect("this test needs chromedriver; `make test` installs it");
         let arguments = json!([
             "--headless=new",
             "--no-sandbox",
@@ -101,7 +110,7 @@ impl Page {
                 break value;
             }
             assert!(Instant::now() < deadline, "chromedriver does not listen");
-            std::thread::yield_now();
+            std::thread::sleep(POLL_INTERVAL);
         };
         let id = opened["sessionId"]
             .as_str()
@@ -111,6 +120,7 @@ impl Page {
             port,
             session: format!("/session/{id}"),
             _profile: profile,
+            _turn: turn,
         };
         page.run(PAGE, &[]).unwrap();
         page
@@ -185,7 +195,6 @@ fn next_sdp(bench: &mut Bench) -> String {
 }
 
 #[test]
-#[ignore = "needs chromium and chromedriver"]
 fn chromium_takes_whatever_the_server_offers_and_answers() {
     let page = Page::open();
     let mut bench = Bench::new(true);
@@ -228,7 +237,6 @@ fn chromium_takes_whatever_the_server_offers_and_answers() {
 }
 
 #[test]
-#[ignore = "needs chromium and chromedriver"]
 fn a_viewer_in_chromium_lives_through_the_loss_of_its_first_line() {
     let page = Page::open();
     let mut bench = Bench::new(false);
@@ -282,7 +290,6 @@ fn cross(page: &Page, late: bool) {
 }
 
 #[test]
-#[ignore = "needs chromium and chromedriver"]
 fn offers_that_cross_leave_chromium_with_a_working_session() {
     let page = Page::open();
     cross(&page, false);

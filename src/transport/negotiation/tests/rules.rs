@@ -503,7 +503,10 @@ fn a_line_without_rtcp_mux_or_outside_the_bundle_is_rejected_alone() {
         let mut bench = Bench::new(true);
         bench.offer(&broken).unwrap();
         let outputs = bench.drain();
-        assert!(m_lines(answer_text(&outputs))[1].starts_with("m=video 0 "));
+        assert_eq!(
+            m_lines(answer_text(&outputs))[1],
+            "m=video 0 UDP/TLS/RTP/SAVPF 0"
+        );
         assert!(answer_text(&outputs).contains("a=group:BUNDLE 0\r\n"));
         assert_eq!(lines(&outputs).0.len(), 1);
     }
