@@ -102,6 +102,7 @@ impl ParticipantConfig {
 pub struct Participant {
     observed: watch::Receiver<Observed>,
     commands: Option<mpsc::Sender<Value>>,
+    keyframes: watch::Sender<u64>,
     session: JoinHandle<Result<(), DemoError>>,
 }
 
@@ -114,7 +115,8 @@ impl Participant {
         let (seen, observed) = watch::channel(Observed::default());
         let seen = Arc::new(seen);
         let (commands, command_rx) = mpsc::channel(COMMANDS);
-        let session = Session::open(config, seen.clone()).await?;
+        let (keyframes, keyframe_wishes) = watch::channel(0);
+        let session = Session::open(config, seen.clone(), keyframe_wishes).await?;
         let session = tokio::spawn(async move {
             let result = session.run(command_rx).await;
             seen.send_modify(|seen| {
@@ -126,6 +128,7 @@ impl Participant {
         let mut participant = Participant {
             observed,
             commands: Some(commands),
+            keyframes,
             session,
         };
         participant
@@ -168,6 +171,11 @@ impl Participant {
     pub async fn send(&self, message: Value) -> Result<(), DemoError> {
         let commands = self.commands.as_ref().ok_or(DemoError::Closed)?;
         commands.send(message).await.map_err(|_| DemoError::Closed)
+    }
+
+    /// Sends a PLI (RFC 4585, section 6.3.1) for every video track that it receives.
+    pub fn request_keyframes(&self) {
+        self.keyframes.send_modify(|wishes| *wishes += 1);
     }
 
     /// Waits until the session ends by itself.

@@ -7,11 +7,13 @@ use rtc::peer_connection::configuration::media_engine::{
     MIME_TYPE_H264, MIME_TYPE_OPUS, MIME_TYPE_VP8, MediaEngine,
 };
 use rtc::peer_connection::transport::RTCDtlsRole;
+use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp_transceiver::rtp_sender::{
     RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpHeaderExtensionCapability, RtpCodecKind,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use webrtc::data_channel::DataChannel;
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
@@ -27,6 +29,11 @@ use crate::rtp::params::MediaKind;
 
 /// URI of the level of a packet (RFC 6464).
 const AUDIO_LEVEL_URI: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+/// Between connectivity checks (RFC 8445, section 14.2: 5 ms at least). The crate's own 200 ms decide how long a connection
+/// takes, where browsers check at once.
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
+/// Checks of one pair, for 3 s.
+const MAX_CHECKS: u16 = 300;
 /// Local addresses that are bound, one socket each; further ones are left out.
 const MAX_LOCAL_ADDRESSES: usize = 4;
 
@@ -39,6 +46,7 @@ pub(super) async fn connect(handler: Handler) -> Result<Arc<dyn PeerConnection>,
         .with_include_loopback_candidate(true)
         // Always active, as browsers are: to a server that is ICE-lite the crate would answer passive.
         .with_answering_dtls_role(RTCDtlsRole::Client)
+        .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(MAX_CHECKS))
         .with_multicast_dns_mode(rtc::ice::mdns::MulticastDnsMode::Disabled)
         .build();
     let connection = PeerConnectionBuilder::<SocketAddr>::new()
@@ -122,6 +130,8 @@ pub(super) struct Handler {
     pub(super) candidates: mpsc::Sender<RTCIceCandidateInit>,
     pub(super) observed: Arc<watch::Sender<Observed>>,
     pub(super) packets: Option<mpsc::Sender<ReceivedPacket>>,
+    /// Each change asks for a keyframe of every received video track.
+    pub(super) keyframe_wishes: Option<watch::Receiver<u64>>,
 }
 
 #[async_trait]
@@ -150,11 +160,31 @@ impl PeerConnectionEventHandler for Handler {
     }
 
     async fn on_track(&self, track: Arc<dyn TrackRemote>) {
+        if let Some(wishes) = self.keyframe_wishes.clone() {
+            tokio::spawn(pass_wishes(track.clone(), wishes));
+        }
         tokio::spawn(read_track(
             track,
             self.observed.clone(),
             self.packets.clone(),
         ));
+    }
+}
+
+/// Asks for a keyframe of a video track at each wish, until nobody can wish any more.
+async fn pass_wishes(track: Arc<dyn TrackRemote>, mut wishes: watch::Receiver<u64>) {
+    if track.kind().await != RtpCodecKind::Video {
+        return;
+    }
+    while wishes.changed().await.is_ok() {
+        for media_ssrc in track.ssrcs().await {
+            let request = PictureLossIndication {
+                sender_ssrc: 1,
+                media_ssrc,
+            };
+            // A track that has ended wants no keyframe.
+            let _ = track.write_rtcp(vec![Box::new(request)]).await;
+        }
     }
 }
 

@@ -45,6 +45,7 @@ impl Session {
     pub(super) async fn open(
         config: ParticipantConfig,
         observed: Arc<watch::Sender<Observed>>,
+        keyframe_wishes: watch::Receiver<u64>,
     ) -> Result<Self, DemoError> {
         let (socket, _) = tokio_tungstenite::connect_async(config.address()).await?;
         let (candidate_tx, candidates) = mpsc::channel(PEER_EVENTS);
@@ -52,6 +53,7 @@ impl Session {
             candidates: candidate_tx,
             observed: observed.clone(),
             packets: config.packets.clone(),
+            keyframe_wishes: Some(keyframe_wishes),
         })
         .await?;
         Ok(Session {

@@ -34,6 +34,7 @@ impl SmallServer {
             candidates,
             observed: observed.clone(),
             packets: None,
+            keyframe_wishes: None,
         };
         let connection = peer::connect(handler).await.unwrap();
         let hello = json!({"status": true, "type": "clientid", "data": "0123456789abcdef"});

@@ -244,6 +244,7 @@ impl Dtls {
         if plausible.is_empty() {
             return;
         }
+        let is_open = matches!(self.state, State::Open(_));
         let (State::Handshaking { endpoint, .. } | State::Open(endpoint)) = &mut self.state else {
             return;
         };
@@ -252,6 +253,10 @@ impl Dtls {
         fetch(endpoint, &mut self.out);
         match result {
             Ok(events) => {
+                // What cannot be decrypted, or came before, is discarded without a word.
+                if is_open && events.is_empty() && self.out.len() == before {
+                    drops.add(DropReason::DtlsRejected);
+                }
                 self.remember_flight(now, before);
                 self.take(events);
             }
@@ -267,12 +272,17 @@ impl Dtls {
         }
         let is_open = matches!(self.state, State::Open(_));
         let (counter, limit) = match (record.epoch, record.content_type) {
+            // Anybody can forge one, and a malformed one ends the association. A client that missed our last flight
+            // repeats the whole of its own, with the Finished of epoch 1, which is enough to have ours again.
+            (0, _) if is_open => return Err(DropReason::DtlsImplausible),
             (0, HANDSHAKE) if is_client_flight(record.body) => {
                 (&mut self.clear_records, MAX_CLEAR_RECORDS)
             }
             (0, CHANGE_CIPHER_SPEC) if record.body == [1] => {
                 (&mut self.clear_records, MAX_CLEAR_RECORDS)
             }
+            // The stack does not decrypt these, and ends the association when their body is not understood.
+            (1, CHANGE_CIPHER_SPEC) => return Err(DropReason::DtlsImplausible),
             (1, HANDSHAKE) if record.body.len() <= MAX_FINISHED => {
                 (&mut self.encrypted_records, MAX_ENCRYPTED_RECORDS)
             }

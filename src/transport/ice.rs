@@ -20,7 +20,7 @@ use bytes::BytesMut;
 use rtc::crypto::RTCCryptoProvider;
 use rtc::ice::candidate::candidate_host::CandidateHostConfig;
 use rtc::ice::candidate::candidate_pair::CandidatePairState;
-use rtc::ice::candidate::{CandidateConfig, unmarshal_candidate};
+use rtc::ice::candidate::{Candidate, CandidateConfig, unmarshal_candidate};
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::ice::{Agent, AgentConfig, Event};
 use rtc::sansio::Protocol;
@@ -196,26 +196,12 @@ impl Ice {
     /// Adds a signalled candidate, with or without `candidate:` before it. What cannot be used (TCP, mDNS names,
     /// a second component, one too many) is left out silently: the peer's own checks show its address.
     pub(super) fn add_candidate(&mut self, line: &str) -> Result<(), TransportError> {
-        let line = line.trim();
-        let line = line.strip_prefix("a=").unwrap_or(line);
-        let line = line.strip_prefix("candidate:").unwrap_or(line).trim();
-        if line.is_empty() {
+        let Some(candidate) = parse_candidate(line)? else {
             return Ok(());
-        }
-        let fields: Vec<&str> = line.split_ascii_whitespace().take(8).collect();
-        let [_, component, network, _, address, port, "typ", _] = fields[..] else {
-            return Err(TransportError::BadCandidate);
         };
-        if address.ends_with(".local") || !network.eq_ignore_ascii_case("udp") || component != "1" {
+        if self.signalled >= MAX_SIGNALLED {
             return Ok(());
         }
-        let address: IpAddr = address.parse().map_err(|_| TransportError::BadCandidate)?;
-        let port: u16 = port.parse().map_err(|_| TransportError::BadCandidate)?;
-        let usable = port != 0 && !address.is_unspecified() && !address.is_multicast();
-        if !usable || self.signalled >= MAX_SIGNALLED {
-            return Ok(());
-        }
-        let candidate = unmarshal_candidate(line).map_err(|_| TransportError::BadCandidate)?;
         self.signalled += 1;
         self.agent
             .add_remote_candidate(candidate)
@@ -424,4 +410,28 @@ impl Ice {
             self.deadline = self.deadline.map(|deadline| deadline.max(earliest));
         }
     }
+}
+/// Reads a candidate line, with or without its prefix. `None`: well-formed, and of no use to this server: the end of
+/// the candidates, an mDNS name, TCP, RTCP's own component, an address that is none.
+pub(super) fn parse_candidate(line: &str) -> Result<Option<Candidate>, TransportError> {
+    let line = line.trim();
+    let line = line.strip_prefix("a=").unwrap_or(line);
+    let line = line.strip_prefix("candidate:").unwrap_or(line).trim();
+    if line.is_empty() {
+        return Ok(None);
+    }
+    let fields: Vec<&str> = line.split_ascii_whitespace().take(8).collect();
+    let [_, component, network, _, address, port, "typ", _] = fields[..] else {
+        return Err(TransportError::BadCandidate);
+    };
+    if address.ends_with(".local") || !network.eq_ignore_ascii_case("udp") || component != "1" {
+        return Ok(None);
+    }
+    let address: IpAddr = address.parse().map_err(|_| TransportError::BadCandidate)?;
+    let port: u16 = port.parse().map_err(|_| TransportError::BadCandidate)?;
+    if port == 0 || address.is_unspecified() || address.is_multicast() {
+        return Ok(None);
+    }
+    let candidate = unmarshal_candidate(line).map_err(|_| TransportError::BadCandidate)?;
+    Ok(Some(candidate))
 }

@@ -155,6 +155,11 @@ impl Transport {
         self.ice.add_candidate(candidate)
     }
 
+    /// Whether [`Transport::add_remote_candidate`] would refuse a line for its form.
+    pub fn check_candidate(candidate: &str) -> Result<(), TransportError> {
+        ice::parse_candidate(candidate).map(|_| ())
+    }
+
     /// Takes a STUN or DTLS datagram. An error is never the end, unless [`TransportEvent::Closed`] follows.
     pub fn handle_read(
         &mut self,

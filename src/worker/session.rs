@@ -318,6 +318,8 @@ impl Session {
             let added = self.transport.add_remote_candidate(&candidate);
             return added.map_err(|error| Refusal::Sentence(error.to_string()));
         }
+        Transport::check_candidate(&candidate)
+            .map_err(|error| Refusal::Sentence(error.to_string()))?;
         if self.early_candidates.len() >= EARLY_CANDIDATES {
             return Err(Refusal::Sentence(
                 "too many candidates came before any offer or answer: send the offer first".into(),

@@ -21,7 +21,7 @@ use crate::worker::demux::{Demux, Slot};
 use crate::worker::figures::WorkerFigures;
 use crate::worker::session::{Session, SessionEvent};
 use crate::worker::socket::{Path, ReceiveBatch, Socket};
-use crate::worker::state::{MediaRoom, Peer, Track};
+use crate::worker::state::{MediaRoom, Peer, Receiving, Track};
 use crate::worker::{COMMAND_QUEUE, Command, Event, Renegotiation, WorkerHandle};
 
 const SOCKET: Token = Token(0);
@@ -444,9 +444,13 @@ impl Worker {
         self.remove_peer(now, slot);
     }
 
-    /// Ends a session with all its media, and begins another.
+    /// Ends a session with all that it publishes, and begins another, which is sent what the first one was sent.
     pub(super) fn renew_session(&mut self, now: Instant, slot: Slot) {
-        let room = self.peers[slot].room;
+        let (id, room) = (self.peers[slot].id, self.peers[slot].room);
+        let subscribed: Vec<TrackKey> = match &self.peers[slot].receiving {
+            Receiving::Forward(tracks) => tracks.keys().copied().collect(),
+            Receiving::Mixed(_) => Vec::new(),
+        };
         self.end_media(slot, true);
         self.demux.forget(slot);
         let client_offers_first = self.peers[slot].params.client_offers_first;
@@ -460,6 +464,7 @@ impl Worker {
                 if peer.params.delivery == super::Delivery::Mixed {
                     self.begin_mixed(slot);
                 }
+                self.subscribe(id, &subscribed);
             }
             Err(error) => {
                 let message =

@@ -5,12 +5,16 @@
 
 pub mod analysis;
 pub mod browser;
+pub mod call;
 pub mod media;
 pub mod page;
+pub mod peer;
 pub mod person;
 pub mod process;
 pub mod python;
+pub mod relay;
 pub mod server;
+pub mod wire;
 
 use std::time::{Duration, Instant};
 

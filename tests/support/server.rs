@@ -58,6 +58,54 @@ impl Server {
         format!("ws://127.0.0.1:{}/ws", self.port)
     }
 
+    /// A sample of `/metrics`, with its labels as they stand there; 0 where there is none (yet).
+    pub async fn metric(&self, sample: &str) -> u64 {
+        let (status, text) = self.get("/metrics").await;
+        assert_eq!(status, 200);
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse().unwrap())
+    }
+
+    /// Media that was dropped for this reason, of `/metrics`.
+    pub async fn dropped(&self, stage: &str, reason: &str) -> u64 {
+        let sample = format!("talksy_media_drops_total{{stage=\"{stage}\",reason=\"{reason}\"}}");
+        self.metric(&sample).await
+    }
+
+    /// Messages and sockets that were refused for this reason, of `/metrics`.
+    pub async fn refused(&self, reason: &str) -> u64 {
+        self.metric(&format!("talksy_refusals_total{{reason=\"{reason}\"}}"))
+            .await
+    }
+
+    /// The address of a worker's media socket, from its announcement.
+    ///
+    /// # Panics
+    /// When the server has not announced one.
+    pub fn media_addresses(&self) -> Vec<std::net::SocketAddr> {
+        let lines = self.process.output();
+        let line = lines
+            .iter()
+            .find_map(|line| line.strip_prefix("Media: UDP "));
+        let list = line.and_then(|line| line.split(" (").next()).unwrap();
+        list.split(", ")
+            .map(|address| address.parse().unwrap())
+            .collect()
+    }
+
+    /// Resident memory of the process, bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line
+            .and_then(|line| line.split_whitespace().next())
+            .unwrap();
+        kibibytes.parse::<u64>().unwrap() * 1024
+    }
+
     /// Fetches a path: status and body.
     pub async fn get(&self, path: &str) -> (u16, String) {
         http_get(self.port, path).await.unwrap()

@@ -107,6 +107,42 @@ fn garbage_before_and_during_the_handshake_does_not_kill_it() {
 }
 
 /// A datagram of a kind that has ended handshakes.
+/// A DTLS record in the clear (RFC 6347, section 4.1).
+fn record(kind: u8, epoch: u8, body: &[u8]) -> Vec<u8> {
+    let mut record = vec![kind, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 1, 0];
+    record.extend((body.len() as u16).to_be_bytes());
+    record.extend(body);
+    record
+}
+
+#[test]
+fn no_forged_record_ends_an_open_association() {
+    let mut world = World::connected(CHROMIUM);
+    let from = world.peer.address;
+    let bodies: [&[u8]; 5] = [
+        &[1],
+        &[1, 0],
+        &[2, 40],
+        &[1, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 2, 254, 253],
+        &[7; 200],
+    ];
+    for kind in 19..=26 {
+        for epoch in 0..=2 {
+            for body in bodies {
+                let _ = world
+                    .server
+                    .handle_read(world.now, from, &record(kind, epoch, body));
+                world.run_for(Duration::from_millis(1));
+                assert_eq!(world.closed(), None, "{kind} in epoch {epoch}: {body:?}");
+            }
+        }
+    }
+    let drops = world.server.drops();
+    let refused = [DropReason::DtlsImplausible, DropReason::DtlsRejected];
+    let refused: u64 = refused.map(|reason| drops.count(reason)).iter().sum();
+    assert!(refused >= 100, "{drops:?}");
+}
+
 fn garbage(random: &mut StdRng) -> Vec<u8> {
     let record = |kind: u8, epoch: u8, body: &[u8]| {
         let mut record = vec![kind, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 0x70, 1];
