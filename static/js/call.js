@@ -10,6 +10,8 @@ const WELCOME_WAIT = 500;
 const RESTART_LIMIT = 15_000;
 /** How long a camera keeps its full size whatever the line may carry, ms. */
 const SHARP_START = 5_000;
+/** A track that ended while this page asked for it: nothing that its user did, or could do something about. */
+const GONE_MEANWHILE = /^subscribe_tracks: there is no track /;
 /** Sources of the wire protocol. */
 const MEDIA = 'media';
 const SCREEN = 'screen';
@@ -125,6 +127,7 @@ export class Call {
 
   #receive(type, data, status) {
     if (type === 'error' || !status) {
+      if (GONE_MEANWHILE.test(data)) return;
       this.#handlers.error(typeof data === 'string' ? data : 'The server could not do that.');
     } else if (type === 'clientid') {
       this.clientId = String(data);
