@@ -346,10 +346,12 @@ impl Bus {
         self.video(VideoControl::Participants(participants));
     }
 
-    /// A client that is to be sent the mix.
-    pub fn add_listener(&self, peer: PeerId, rung: Rung) {
+    /// A client that is to be sent the mix; without the picture if it cannot decode that.
+    pub fn add_listener(&self, peer: PeerId, rung: Rung, with_picture: bool) {
         self.audio(AudioControl::AddListener(peer, rung.audio()));
-        self.video(VideoControl::AddListener(peer, rung.video()));
+        if with_picture {
+            self.video(VideoControl::AddListener(peer, rung.video()));
+        }
     }
 
     /// It moves to another rung.

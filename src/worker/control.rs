@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::ids::{PeerId, RoomKey, TrackKey};
+use crate::mcu::audio::MixId;
 use crate::mcu::bus::Rung;
 use crate::worker::demux::Slot;
 use crate::worker::session::{Refusal, Session};
@@ -138,6 +139,9 @@ impl Worker {
         self.slots.remove(&peer.id);
         if let Some(room) = self.rooms.get_mut(&peer.room) {
             room.members.retain(|member| *member != slot);
+            // What only this peer heard has nobody to hear it any more.
+            room.audio
+                .retain(|mix, _| !matches!(mix, MixId::Minus(owner, _) if *owner == peer.id));
         }
         self.update_bus(peer.room);
     }

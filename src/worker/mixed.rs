@@ -106,10 +106,10 @@ impl Worker {
             return;
         }
         pair.listening = true;
-        let rung = pair.rung;
+        let (rung, with_picture) = (pair.rung, pair.video_line);
         self.update_bus(room);
         if let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
-            bus.add_listener(id, rung);
+            bus.add_listener(id, rung, with_picture);
         }
         self.tell_layout(slot);
     }
@@ -138,22 +138,16 @@ impl Worker {
                 .get(*slot)
                 .is_some_and(|p| matches!(&p.receiving, Receiving::Mixed(pair) if pair.listening))
         };
-        if !room.members.iter().any(listens) {
-            if room.bus.take().is_some() {
-                room.layouts.clear();
-                self.tracks
-                    .values_mut()
-                    .filter(|track| track.room == key)
-                    .for_each(|track| track.tapped = false);
-            }
-            return;
-        }
-        if room.bus.as_ref().is_some_and(Bus::is_broken) {
-            room.bus = None;
-            self.tracks
-                .values_mut()
+        let is_heard = room.members.iter().any(listens);
+        if room.bus.is_some() && (!is_heard || room.is_mix_broken()) {
+            room.end_mix();
+            let tracks = self.tracks.values_mut();
+            tracks
                 .filter(|track| track.room == key)
                 .for_each(|track| track.tapped = false);
+        }
+        if !is_heard {
+            return;
         }
         let is_new = room.bus.is_none();
         let bus = room
@@ -166,7 +160,7 @@ impl Worker {
             if let Receiving::Mixed(pair) = &peer.receiving
                 && pair.listening
             {
-                bus.add_listener(peer.id, pair.rung);
+                bus.add_listener(peer.id, pair.rung, pair.video_line);
             }
         }
         let mut participants = Vec::with_capacity(room.members.len());
@@ -300,19 +294,24 @@ impl Worker {
         frame: &MixedAudio,
         routes: &[(crate::ids::PeerId, MixId)],
     ) {
-        let Some(room) = self.rooms.get_mut(&key) else {
+        // What a bus sent before it ended comes too late.
+        let Some(room) = self.rooms.get_mut(&key).filter(|room| room.bus.is_some()) else {
             return;
         };
+        if matches!(frame.mix, MixId::Minus(peer, _) if !self.slots.contains_key(&peer)) {
+            return;
+        }
+        let timestamp = room.audio_time.unwrap(frame.timestamp);
         let stream = room.audio.entry(frame.mix).or_default();
         stream.clock = Some(SenderClock {
             ntp: Ntp::from_system(SystemTime::now()),
-            timestamp: u64::from(frame.timestamp),
+            timestamp,
             generation: 0,
         });
         let packet = next_packet(
             stream,
             Codec::Opus,
-            frame.timestamp,
+            timestamp,
             frame.marker,
             true,
             &frame.payload,
@@ -353,13 +352,14 @@ impl Worker {
         keyframe: bool,
         access_unit: &[u8],
     ) {
-        let Some(room) = self.rooms.get_mut(&key) else {
+        let Some(room) = self.rooms.get_mut(&key).filter(|room| room.bus.is_some()) else {
             return;
         };
+        let timestamp = room.video_time.unwrap(timestamp);
         let stream = room.video.entry(rung).or_default();
         stream.clock = Some(SenderClock {
             ntp: Ntp::from_system(SystemTime::now()),
-            timestamp: u64::from(timestamp),
+            timestamp,
             generation: 0,
         });
         let listeners: Vec<(Slot, u64)> = room
@@ -419,7 +419,7 @@ impl Worker {
 fn next_packet<'p>(
     stream: &mut MixedTrack,
     codec: Codec,
-    timestamp: u32,
+    timestamp: u64,
     marker: bool,
     keyframe: bool,
     payload: &'p [u8],
@@ -432,8 +432,7 @@ fn next_packet<'p>(
         layer: Layer::default(),
         generation: 0,
         seq: stream.seq,
-        // The engines count in 32 bits; the rewriter only needs differences.
-        timestamp: u64::from(timestamp),
+        timestamp,
         marker,
         keyframe,
         recovered: false,

@@ -8,6 +8,7 @@ use crate::mcu::audio::MixId;
 use crate::mcu::bus::{Bus, Rung};
 use crate::mcu::video::VideoRung;
 use crate::rtp::params::Codec;
+use crate::rtp::unwrap::TimestampUnwrapper;
 use crate::sfu::SenderClock;
 use crate::worker::demux::Slot;
 use crate::worker::session::Session;
@@ -152,6 +153,10 @@ pub struct MediaRoom {
     pub audio: HashMap<MixId, MixedTrack>,
     /// The pictures of the bus.
     pub video: HashMap<VideoRung, MixedTrack>,
+    /// The bus counts its sound in 32 bits, all mixes on one line.
+    pub audio_time: TimestampUnwrapper,
+    /// Likewise its pictures.
+    pub video_time: TimestampUnwrapper,
     /// The last layout of each picture.
     pub layouts: HashMap<VideoRung, ((u32, u32), Vec<LayoutTile>)>,
 }
@@ -167,6 +172,8 @@ impl MediaRoom {
             bus: None,
             audio: HashMap::new(),
             video: HashMap::new(),
+            audio_time: TimestampUnwrapper::default(),
+            video_time: TimestampUnwrapper::default(),
             layouts: HashMap::new(),
         }
     }
@@ -206,6 +213,16 @@ impl MediaRoom {
         }
     }
 
+    /// The mix ends with all of its streams: another one begins at time zero, as other tracks.
+    pub fn end_mix(&mut self) {
+        self.bus = None;
+        self.audio.clear();
+        self.video.clear();
+        self.audio_time = TimestampUnwrapper::default();
+        self.video_time = TimestampUnwrapper::default();
+        self.layouts.clear();
+    }
+
     /// A codec thread dropped the room's mix: it has to be begun anew.
     pub fn is_mix_broken(&self) -> bool {
         self.bus.as_ref().is_some_and(Bus::is_broken)
@@ -232,4 +249,26 @@ impl MediaRoom {
 /// Can the mixer decode it?
 pub fn is_mixable(codec: Codec) -> bool {
     matches!(codec, Codec::Opus | Codec::H264)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_streams_of_the_next_mix_are_other_tracks_on_a_new_time_line() {
+        let (events, _) = tokio::sync::mpsc::channel(1);
+        let mut room = MediaRoom::new(events);
+        let first = room.video.entry(VideoRung::Standard).or_default().key;
+        let late = room.video_time.unwrap(u32::MAX);
+        assert!(room.video_time.unwrap(0) > late, "32 bits wrap");
+        assert_eq!(room.rung_of(first), Some(VideoRung::Standard));
+        room.end_mix();
+        assert_eq!(room.rung_of(first), None);
+        assert_ne!(
+            room.video.entry(VideoRung::Standard).or_default().key,
+            first
+        );
+        assert!(room.video_time.unwrap(7) < late);
+    }
 }
