@@ -17,6 +17,7 @@ use axum::routing::get;
 use axum::{Json, Router, middleware};
 use tokio::sync::Semaphore;
 
+use crate::config::MAX_STREAMS;
 use crate::signalling::counters::Refusal;
 use crate::signalling::session::{self, SessionContext};
 use crate::signalling::{JoinQuery, query::QueryError};
@@ -84,6 +85,8 @@ enum HttpError {
     Query(#[from] QueryError),
     #[error(transparent)]
     Room(#[from] crate::room::manager::RoomError),
+    #[error("{key} is a number from 0, for all, to {MAX_STREAMS}: change it or leave it out")]
+    Limit { key: &'static str },
     #[error("there is no room {0:?}")]
     UnknownRoom(String),
     #[error("the server has as many sockets as it takes: try again later")]
@@ -95,7 +98,7 @@ enum HttpError {
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let status = match self {
-            HttpError::Query(_) => StatusCode::BAD_REQUEST,
+            HttpError::Query(_) | HttpError::Limit { .. } => StatusCode::BAD_REQUEST,
             HttpError::UnknownRoom(_) => StatusCode::NOT_FOUND,
             HttpError::Room(_) | HttpError::TooManySockets | HttpError::ShuttingDown => {
                 StatusCode::SERVICE_UNAVAILABLE

@@ -45,6 +45,7 @@ struct Format {
     codec: Codec,
     payload_type: u8,
     rtx: Option<u8>,
+    red: Option<u8>,
     transport_cc: bool,
 }
 
@@ -117,6 +118,11 @@ impl Forwarder {
         codec.kind() == MediaKind::Video && self.selector.is_closed()
     }
 
+    /// Sends nothing until the next packet, which goes on without a gap: numbers that were not sent were not given.
+    pub fn pause(&mut self) {
+        self.selector.close();
+    }
+
     /// Carries nothing any more.
     pub fn detach(&mut self) {
         self.source = None;
@@ -167,6 +173,9 @@ impl Forwarder {
             .filter(|stream| stream.active)
             .ok_or(DropReason::NotNegotiated)?;
         let format = stream.format(packet.codec)?;
+        if packet.within_red && format.red.is_some() {
+            return Err(DropReason::WithinRed);
+        }
         if self.selector.admit(packet)? == Admission::Begins {
             let clock_rate = packet.codec.clock_rate();
             stream
@@ -204,7 +213,8 @@ impl Forwarder {
     pub fn report_at(&self) -> Option<Instant> {
         self.source?;
         let stream = self.stream.as_ref().filter(|stream| stream.active)?;
-        stream.report_at
+        // While nothing is sent there is no clock to report.
+        stream.report_at.filter(|_| !self.selector.is_closed())
     }
 
     /// Appends a sender report with its description, if one is due and the source's clock is known.
@@ -303,6 +313,7 @@ impl Stream {
             codec,
             payload_type: params.payload_type,
             rtx: params.rtx.filter(|_| params.nack),
+            red: params.red,
             transport_cc: params.transport_cc,
         };
         // A retransmission's payload type names its codec: what another codec left cannot be sent again.
@@ -322,8 +333,9 @@ impl Stream {
         out: &mut Vec<u8>,
     ) -> Result<usize, DropReason> {
         let place = self.rewriter.rewrite(now, packet.seq, packet.timestamp)?;
+        let red = packet.red.zip(format.red);
         let fields = HeaderFields {
-            payload_type: format.payload_type,
+            payload_type: red.map_or(format.payload_type, |(_, payload_type)| payload_type),
             marker: packet.marker,
             seq: place.seq as u16,
             timestamp: place.timestamp as u32,
@@ -336,9 +348,13 @@ impl Stream {
             ..leg_extensions(now, leg, &self.line, format)
         };
         let header_len = fields.write(&self.line.extensions, &extensions, out);
-        out.extend_from_slice(packet.payload);
+        let payload_at = out.len();
+        match red {
+            Some((redundant, _)) => redundant.write(format.payload_type, out),
+            None => out.extend_from_slice(packet.payload),
+        }
         self.packets += 1;
-        self.bytes += packet.payload.len() as u64;
+        self.bytes += (out.len() - payload_at) as u64;
         self.report_at.get_or_insert(now);
         if format.rtx.is_some() {
             let meta = PacketMeta {
@@ -348,6 +364,7 @@ impl Stream {
                 orientation: packet.orientation,
             };
             let descriptor = packet.dependency_descriptor.unwrap_or_default();
+            // A retransmission names the plain codec, so that is what it has.
             self.cache.insert(now, meta, descriptor, packet.payload);
         }
         Ok(header_len)

@@ -18,8 +18,10 @@ mod ingest;
 mod keyframe;
 mod publisher;
 mod rate;
+mod redundant;
 mod rewriter;
 mod selector;
+mod speakers;
 mod subscriber;
 #[cfg(test)]
 mod testing;
@@ -28,6 +30,8 @@ pub use clock::SenderClock;
 pub use drops::{DropCounters, DropReason};
 pub use keyframe::REQUEST_WINDOW;
 pub use publisher::Publisher;
+pub use redundant::Redundant;
+pub use speakers::{ELECTION, Passage, Sound, Speakers, VoiceId};
 pub use subscriber::{FeedbackCounters, SenderStats, Subscriber};
 
 use crate::ids::TrackKey;
@@ -83,6 +87,10 @@ pub struct Received<'p> {
     pub orientation: Option<u8>,
     /// Passed on as it came, where the leg negotiated it.
     pub dependency_descriptor: Option<&'p [u8]>,
+    /// The whole payload, where the publisher sent redundant audio (RFC 2198): `payload` is its newest frame.
+    pub red: Option<Redundant<'p>>,
+    /// It was lost, and found in redundant audio that came later. A leg that takes that packet whole has it too.
+    pub within_red: bool,
     /// Without padding. Empty: the publisher sent padding only; it is forwarded to keep the sequence whole.
     pub payload: &'p [u8],
 }

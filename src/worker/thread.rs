@@ -15,6 +15,7 @@ use crate::mcu::bus::{BusOutput, BusSender, CodecPools, OUTPUT_QUEUE};
 use crate::rtp::demux::{DatagramKind, classify};
 use crate::rtp::h264::Packetizer;
 use crate::rtp::ntp::Ntp;
+use crate::rtp::params::MediaKind;
 use crate::sfu::SenderClock;
 use crate::transport::{Identity, TransportError};
 use crate::worker::demux::{Demux, Slot};
@@ -253,21 +254,14 @@ impl Worker {
 
     fn handle_packet(&mut self, now: Instant, slot: Slot, packet: &crate::sfu::Received<'_>) {
         if packet.first {
-            self.publish(slot, packet.track);
+            self.publish(now, slot, packet.track);
             self.flagged = true;
         }
-        if let Some(level) = packet.level {
-            let peer = &mut self.peers[slot];
-            peer.has_levels = true;
-            let muted = self
-                .tracks
-                .get(&packet.track)
-                .is_none_or(|track| track.muted);
-            if !muted
-                && let Some(speaking) = peer.speaking.handle_level(now, level.dbov, level.voice)
-            {
-                self.on_speaking(slot, speaking);
-            }
+        if packet.codec.kind() == MediaKind::Audio {
+            self.hear(now, slot, packet);
+        }
+        for lost in packet.recovered() {
+            self.forward(now, &lost);
         }
         self.forward(now, packet);
     }
@@ -297,6 +291,7 @@ impl Worker {
         for room in self.rooms.values_mut() {
             room.flush_backlog();
         }
+        self.elect(now);
         let mut next = now + LONGEST_SLEEP;
         let slots: smallvec::SmallVec<[Slot; 64]> =
             self.peers.iter().map(|(slot, _)| slot).collect();
@@ -313,7 +308,7 @@ impl Worker {
             if peer.deadline <= now {
                 peer.session.handle_timeout(now);
                 if let Some(speaking) = peer.speaking.handle_timeout(now) {
-                    self.on_speaking(slot, speaking);
+                    self.on_voice(now, slot, None, speaking);
                 }
                 self.service(now, slot);
             }

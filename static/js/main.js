@@ -67,7 +67,7 @@ function enter(options, stream) {
   session = new Session(options, stream, {
     joined, connection, peers: showPeers, remote: showRemote, gone: forget,
     mode: showMode, layout: (layout) => stage.setLayout(layout), mixed: (mix) => stage.setMixed(mix),
-    speaker: () => {}, voice, channel: () => stage.reportSizes({ again: true }),
+    speaker: (clientId) => stage.setSpeaker(clientId), voice, channel: () => stage.reportSizes({ again: true }),
     error: noteError, retrying, refused, localChanged: showLocal,
   });
   showLocal();

@@ -12,6 +12,7 @@ mod mixed;
 mod old_page;
 mod pace;
 mod renegotiation;
+mod voices;
 
 use std::time::Duration;
 use talksy_unit::demo::Sound;

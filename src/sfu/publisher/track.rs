@@ -8,13 +8,14 @@ use crate::rtp::header::RtpPacket;
 use crate::rtp::keyframe::starts_keyframe;
 use crate::rtp::nack::GapChange;
 use crate::rtp::params::{Codec, MediaKind, PayloadParams, ReceiveLine, Ssrc};
+use crate::rtp::red::Red;
 use crate::rtp::rtcp::write;
 use crate::rtp::rtx;
 use crate::sfu::PublishedTrack;
 use crate::sfu::ingest::{Place, Stream};
 use crate::sfu::keyframe::KeyframeRequests;
 use crate::sfu::rate::RateMeter;
-use crate::sfu::{DropReason, Layer, Received};
+use crate::sfu::{DropReason, Layer, Received, Redundant};
 use crate::stats::ReceivedTrackStats;
 
 /// Layers of a track. Simulcast is declined for now; with it, RIDs choose among several.
@@ -70,6 +71,7 @@ pub(super) struct Track {
 struct Media<'p> {
     params: PayloadParams,
     payload: &'p [u8],
+    red: Option<Red<'p>>,
     seq: u64,
     recovered: bool,
 }
@@ -143,6 +145,9 @@ impl Track {
             return Err(DropReason::Padding);
         }
         let seq = layer.pass(&mut self.mute, media.seq, keyframe)?;
+        let red = media
+            .red
+            .map(|red| layer.recover(now, &media, red, timestamp));
         let first = self.codec.replace(codec).is_none();
         Ok(Received {
             track: self.key,
@@ -158,6 +163,8 @@ impl Track {
             level: extensions.audio_level,
             orientation: extensions.video_orientation,
             dependency_descriptor: extensions.dependency_descriptor,
+            red,
+            within_red: false,
             payload: media.payload,
         })
     }
@@ -177,6 +184,22 @@ impl Track {
             return Ok(Media {
                 params,
                 payload: packet.payload,
+                red: None,
+                seq,
+                recovered: false,
+            });
+        }
+        if let Some(params) = by(&|params| params.red == Some(payload_type)) {
+            let red = Red::parse(packet.payload).map_err(|_| DropReason::MalformedRed)?;
+            let frame = red.primary();
+            if frame.payload_type != params.payload_type {
+                return Err(DropReason::UnknownPayloadType);
+            }
+            let seq = self.layers[0].place(now, packet, params.codec.clock_rate())?;
+            return Ok(Media {
+                params,
+                payload: frame.payload,
+                red: Some(red),
                 seq,
                 recovered: false,
             });
@@ -191,6 +214,7 @@ impl Track {
         Ok(Media {
             params,
             payload,
+            red: None,
             seq: stream.place_retransmitted(original)?,
             recovered: true,
         })
@@ -320,6 +344,35 @@ impl LayerStream {
         let passed = seq - self.swallowed;
         self.forwarded = self.forwarded.max(Some(passed));
         Ok(passed)
+    }
+
+    /// Marks what a packet of redundant audio brings of packets that have not come.
+    fn recover<'p>(
+        &mut self,
+        now: Instant,
+        media: &Media<'_>,
+        red: Red<'p>,
+        timestamp: u64,
+    ) -> Redundant<'p> {
+        let Some(stream) = &mut self.stream else {
+            return Redundant::new(red);
+        };
+        let resumed_at = self.resumed_at;
+        Redundant::with_news(red, |distance, block| {
+            let seq = media.seq.saturating_sub(distance);
+            if seq < resumed_at || !stream.take_recovered(seq) {
+                return false;
+            }
+            let timestamp = timestamp.saturating_sub(u64::from(block.timestamp_offset));
+            let size = block.payload.len();
+            stream
+                .reception
+                .handle_packet(now, seq, timestamp, size, true);
+            if media.params.nack {
+                stream.nack.handle_packet(now, seq);
+            }
+            true
+        })
     }
 
     fn totals(&self) -> Totals {

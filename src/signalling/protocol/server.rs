@@ -9,7 +9,7 @@ use super::{mode_name, source_name};
 use crate::ids::PeerId;
 use crate::room::{AvailableTrack, DeliveredTrack, ModeReason, Notice, PeerSummary};
 use crate::signalling::figures::ClientFigures;
-use crate::worker::{Delivery, LayoutTile, Renegotiation};
+use crate::worker::{self, Delivery, LayoutTile, Renegotiation, VoiceReport};
 
 /// A message of the server. `Serialize` writes the whole envelope.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +64,11 @@ pub enum ServerMessage {
     },
     /// Everybody in the room.
     RoomPeers(std::sync::Arc<[PeerSummary]>),
+    /// Another dominant speaker.
+    ActiveSpeaker {
+        /// Who; `None`: the last one has left.
+        client_id: Option<PeerId>,
+    },
     /// On which m-line a track sits.
     Delivered(DeliveredTrack),
     /// The tiles of the mixed picture.
@@ -124,6 +129,23 @@ pub struct VoicePacket {
     pub is_voice: bool,
 }
 
+impl From<&VoiceReport> for VoiceDetected {
+    fn from(report: &VoiceReport) -> Self {
+        let packet = |packet: &worker::VoicePacket| VoicePacket {
+            sequence_no: packet.seq,
+            timestamp: packet.timestamp,
+            audio_level: packet.dbov,
+            is_voice: packet.voice,
+        };
+        VoiceDetected {
+            ssrc: report.ssrc.0,
+            track_id: report.track_id.clone(),
+            stream_id: report.stream_id.clone(),
+            packets: report.packets.iter().map(packet).collect(),
+        }
+    }
+}
+
 impl ServerMessage {
     /// The message's text on the wire.
     pub fn to_json(&self) -> String {
@@ -157,6 +179,8 @@ impl ServerMessage {
             Notice::Mode { delivery, reason } => ServerMessage::Mode { delivery, reason },
             Notice::Peers(peers) => ServerMessage::RoomPeers(peers),
             Notice::Layout { canvas, tiles } => ServerMessage::Layout { canvas, tiles },
+            Notice::ActiveSpeaker(client_id) => ServerMessage::ActiveSpeaker { client_id },
+            Notice::Voice(report) => ServerMessage::VoiceDetected((&*report).into()),
             Notice::Chat { from, text, at } => ServerMessage::Chat { from, text, at },
             Notice::Stats(stats) => ServerMessage::TrackStats(Box::new((&*stats).into())),
             Notice::Error(text) => ServerMessage::Error(text),
@@ -180,6 +204,7 @@ impl ServerMessage {
             ServerMessage::Error(_) => "error",
             ServerMessage::Mode { .. } => "mode",
             ServerMessage::RoomPeers(_) => "room_peers",
+            ServerMessage::ActiveSpeaker { .. } => "active_speaker",
             ServerMessage::Delivered(_) => "delivered",
             ServerMessage::Layout { .. } => "layout",
             ServerMessage::Chat { .. } => "chat",
@@ -241,6 +266,9 @@ enum Data<'a> {
     },
     Peers {
         peers: Vec<Peer<'a>>,
+    },
+    Speaker {
+        client_id: Option<String>,
     },
     Delivered {
         mid: &'a str,
@@ -353,6 +381,9 @@ impl<'a> From<&'a ServerMessage> for Data<'a> {
             },
             ServerMessage::RoomPeers(peers) => Data::Peers {
                 peers: peers.iter().map(Peer::from).collect(),
+            },
+            ServerMessage::ActiveSpeaker { client_id } => Data::Speaker {
+                client_id: client_id.map(|id| id.to_string()),
             },
             ServerMessage::Delivered(track) => Data::Delivered {
                 mid: &track.mid,

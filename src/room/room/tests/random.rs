@@ -87,6 +87,7 @@ impl Run {
                 peers_per_room: 4,
                 tracks_per_peer: 3,
                 empty_for: Duration::from_secs(10),
+                voices: Default::default(),
             }),
             worker: WorkerModel::default(),
             rng: StdRng::seed_from_u64(seed),
