@@ -9,6 +9,7 @@ use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::rtp::opus::payload_samples;
 use crate::rtp::params::{MediaKind, Ssrc};
 use crate::sfu::{Received, Sound, Speakers, VoiceId};
+use crate::worker::delivery::BEST_LAYER;
 use crate::worker::demux::Slot;
 use crate::worker::speaking::VoicePacket;
 use crate::worker::state::Receiving;
@@ -238,7 +239,7 @@ impl Worker {
         for (track, withheld) in changes {
             self.set_withheld(track, withheld);
             if !withheld {
-                self.request_keyframe(now, key, track);
+                self.request_keyframe(now, key, track, BEST_LAYER);
             }
         }
     }

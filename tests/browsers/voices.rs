@@ -185,11 +185,10 @@ async fn of_six_who_take_turns_a_page_gets_the_three_loudest_and_marks_the_speak
             .or_insert(0) += 1;
         before = now;
         let marked = "[...document.querySelectorAll('#remotes .active-speaker')].map(t => t.dataset.clientId)";
-        let marked = watcher.value(&format!(
-            "JSON.stringify([{marked}, __bench.last.active_speaker?.client_id])"
-        ));
+        let both = format!("JSON.stringify([{marked}, __bench.last.active_speaker?.client_id])");
+        let marked = watcher.value(&both).await;
         let marked: (Vec<String>, Option<String>) =
-            serde_json::from_str(marked.await.as_str().unwrap()).unwrap();
+            serde_json::from_str(marked.as_str().unwrap()).unwrap();
         assert_eq!(marked.0, marked.1.iter().cloned().collect::<Vec<_>>());
         spoke.extend(marked.1);
     }

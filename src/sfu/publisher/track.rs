@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 use crate::ids::TrackKey;
 use crate::rtp::extension::Extensions;
 use crate::rtp::header::RtpPacket;
@@ -15,7 +17,7 @@ use crate::sfu::PublishedTrack;
 use crate::sfu::ingest::{Place, Stream};
 use crate::sfu::keyframe::KeyframeRequests;
 use crate::sfu::rate::RateMeter;
-use crate::sfu::{DropReason, Layer, Received, Redundant};
+use crate::sfu::{DropReason, Layer, LayerFigures, LayerSet, MAX_LAYERS, Received, Redundant};
 use crate::stats::ReceivedTrackStats;
 
 /// Layers of a track. Simulcast is declined for now; with it, RIDs choose among several.
@@ -64,6 +66,7 @@ pub(super) struct Track {
     pub codec: Option<Codec>,
     pub layers: [LayerStream; LAYERS],
     pub rate: RateMeter,
+    pub layer_rate: RateMeter,
     mute: Mute,
 }
 
@@ -85,6 +88,7 @@ impl Track {
             codec: None,
             layers: Default::default(),
             rate: RateMeter::default(),
+            layer_rate: RateMeter::default(),
             mute: Mute::Off,
         }
     }
@@ -108,6 +112,11 @@ impl Track {
             }
             (false, other, _) => other,
         };
+    }
+
+    /// A keyframe is needed of the best layer that flows up to this one.
+    pub fn request_keyframe(&mut self, now: Instant, _layer: Layer) {
+        self.layers[0].keyframes.request(now);
     }
 
     /// Takes a packet of this m-line.
@@ -154,9 +163,13 @@ impl Track {
             first,
             codec,
             layer: Layer(0),
+            layers: LayerSet::LOWEST,
+            temporal: 0,
+            rises_to: 0,
             generation: layer.generation,
             seq,
             timestamp,
+            shift: None,
             marker: packet.marker,
             keyframe,
             recovered: media.recovered,
@@ -272,6 +285,16 @@ impl Track {
             bitrate: self.rate.read(now, totals.bytes),
             jitter_ms: jitter.as_secs_f32() * 1e3,
         })
+    }
+
+    /// Its layers in figures, lowest first.
+    pub fn figures(&mut self, now: Instant) -> SmallVec<[LayerFigures; MAX_LAYERS]> {
+        let bytes = self.totals().bytes;
+        SmallVec::from_iter(self.codec.map(|_| LayerFigures {
+            active: true,
+            bitrate: self.layer_rate.read(now, bytes),
+            ..LayerFigures::default()
+        }))
     }
 
     fn totals(&self) -> Totals {
