@@ -48,11 +48,15 @@ fn turn(index: u32, count: u32) -> VoiceLoop {
     VoiceLoop::encode(Sound::numbered(index), Turns::Shared { index, count }).unwrap()
 }
 
-fn codecs(inbound: &[Value]) -> BTreeSet<String> {
-    let audio = of_kind(inbound, "audio");
-    let live = audio.filter(|track| track["packets"].as_u64() > Some(50));
-    live.filter_map(|track| Some(track["codec"].as_str()?.to_lowercase()))
-        .collect()
+/// Frames that came once more in redundant audio.
+async fn copies_received(person: &Person) -> u64 {
+    const COPIES: &str = "const done = arguments[0]; (async () => {
+        let copies = 0;
+        for (const stats of (await talksy.pc.getStats()).values())
+          if (stats.type === 'inbound-rtp' && stats.kind === 'audio') copies += stats.fecPacketsReceived ?? 0;
+        return copies; })().then(done, e => done({ error: String(e) }));";
+    let copies = person.browser.eval_async(COPIES, vec![]).await;
+    copies.as_u64().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -81,20 +85,11 @@ async fn redundant_audio_goes_whole_to_browsers_and_plain_to_those_who_do_not_ta
     ben.sees_and_hears(1, DEADLINE).await;
     anna.sees_and_hears(1, DEADLINE).await;
 
-    let stats = anna.browser.stats().await;
-    let sent = stats[0]["outbound"].as_array().unwrap();
-    let sent: Vec<&Value> = of_kind(sent, "audio")
-        .map(|track| &track["codec"])
-        .collect();
-    assert_eq!(sent, ["audio/red"], "{stats:?}");
     let answer = anna.value("talksy.pc.remoteDescription.sdp").await;
     let answer = answer.as_str().unwrap();
     assert!(answer.contains("UDP/TLS/RTP/SAVPF 63 111"), "{answer}");
     assert!(answer.contains("usedtx=1") && answer.contains("useinbandfec=1"));
 
-    // Redundant audio that comes whole is more than twice the plain sound, and the page plays it.
-    let bens = codecs(&ben.inbound().await);
-    assert_eq!(bens, BTreeSet::from(["audio/red".to_owned()]));
     let heard = ben
         .likeness(
             &Person::tile_of(&anna.id().await),
@@ -102,11 +97,12 @@ async fn redundant_audio_goes_whole_to_browsers_and_plain_to_those_who_do_not_ta
         )
         .await;
     assert!(heard[0] > ALONE && heard[1] < ABSENT, "{heard:?}");
-    assert_eq!(
-        codecs(&anna.inbound().await),
-        BTreeSet::from(["audio/opus".to_owned()])
+    // Chromium names plain Opus as the codec of both; the copies it counts apart.
+    assert!(
+        copies_received(&ben).await > 50,
+        "Anna's redundant audio comes whole"
     );
-
+    assert_eq!(copies_received(&anna).await, 0, "Ben sends none");
     let plain = |seen: &Observed| {
         let sounds = seen.tracks_of(MediaKind::Audio);
         sounds.filter(|track| track.packets > 100).count() == 2

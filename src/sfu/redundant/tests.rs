@@ -35,7 +35,7 @@ fn red_packet(number: u16, depth: u16) -> Vec<u8> {
     let depth = depth.min(number);
     let mut payload = Vec::new();
     for age in (1..=depth).rev() {
-        let word = 1u32 << 31 | 111 << 24 | u32::from(age) * 960 << 10 | 3;
+        let word = 1u32 << 31 | 111 << 24 | (u32::from(age) * 960) << 10 | 3;
         payload.extend_from_slice(&word.to_be_bytes());
     }
     payload.push(111);
