@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use talksy_unit::rtp::header::RtpPacket;
 use talksy_unit::rtp::ntp::Ntp;
 use talksy_unit::rtp::params::{
-    AnnouncedSsrc, Codec, ExtensionIds, PayloadParams, ReceiveLine, SendLine, Ssrc,
+    AnnouncedSsrc, Codec, Encodings, ExtensionIds, PayloadParams, ReceiveLine, SendLine, Ssrc,
 };
 use talksy_unit::sfu::{Publisher, Subscriber};
 
@@ -55,6 +55,7 @@ fn receive_line(at: usize) -> ReceiveLine {
             primary: Ssrc(at as u32),
             rtx: Some(Ssrc(at as u32 + 100)),
         }],
+        encodings: Encodings::Single,
         stream_id: "stream".into(),
         track_id: mid.into(),
     }
@@ -92,8 +93,8 @@ fuzz_target!(|data: &[u8]| {
         out.clear();
         if kind & 1 != 0 {
             publisher.handle_rtcp(now, Ntp(1 << 40), packet);
-            for track in subscriber.handle_rtcp(Ntp(1 << 40), packet) {
-                publisher.request_keyframe(now, track);
+            for (track, layer) in subscriber.handle_rtcp(Ntp(1 << 40), packet) {
+                publisher.request_keyframe(now, track, layer);
             }
         } else if let Ok(received) = publisher.handle_rtp(now, packet) {
             let sender = LINES.iter().position(|line| line.1 == received.codec);
