@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::clock::SenderClock;
+use super::numbering::{MAX_DESCRIPTOR, Numbering};
 use super::rate::RateMeter;
-use super::rewriter::Rewriter;
+use super::rewriter::{LeftOut, Rewriter, Rewritten};
 use super::selector::{Admission, Selector};
 use super::{DropReason, Layer, Received, SenderStats, Target};
 use crate::ids::TrackKey;
@@ -59,6 +60,7 @@ struct Stream {
     active: bool,
     format: Option<Format>,
     rewriter: Rewriter,
+    numbering: Numbering,
     cache: RtxCache,
     rtx_seq: u16,
     packets: u64,
@@ -196,11 +198,13 @@ impl Forwarder {
         if packet.within_red && format.red.is_some() {
             return Err(DropReason::WithinRed);
         }
-        if self.selector.admit(packet)? == Admission::Begins {
-            let clock_rate = packet.codec.clock_rate();
-            stream
-                .rewriter
-                .begin(now, packet.seq, packet.timestamp, clock_rate);
+        match self.selector.admit(packet) {
+            Ok(Admission::Continues) => stream.rewriter.set_shift(packet.shift),
+            Ok(Admission::Begins) => stream.begin(now, packet),
+            Err(DropReason::TemporalLayer) => {
+                return stream.leave_out(now, leg, format, packet, out);
+            }
+            Err(reason) => return Err(reason),
         }
         stream.send(now, leg, format, packet, out)
     }
@@ -280,6 +284,8 @@ impl Forwarder {
         Some(SenderStats {
             sender,
             track: source.track,
+            layer: self.selector.current(),
+            best_layer: self.selector.best_layer(),
             kind: stream.line.kind,
             codec: source.codec,
             packets_sent: stream.packets,
@@ -306,6 +312,7 @@ impl Stream {
             active: true,
             format: None,
             rewriter: Rewriter::new(initial(line.ssrc)),
+            numbering: Numbering::default(),
             cache: RtxCache::default(),
             rtx_seq: initial(line.rtx_ssrc),
             packets: 0,
@@ -344,6 +351,41 @@ impl Stream {
         Ok(format)
     }
 
+    /// Another source, layer or generation begins with this packet.
+    fn begin(&mut self, now: Instant, packet: &Received<'_>) {
+        let clock_rate = packet.codec.clock_rate();
+        self.rewriter
+            .begin(now, packet.seq, packet.timestamp, packet.shift, clock_rate);
+        self.numbering.begin();
+        // The receiver learns at once how the new source's time and the wall clock belong together.
+        self.report_at = self.report_at.map(|_| now);
+    }
+
+    /// A packet of a temporal layer that the receiver does not get: it does not miss it either.
+    fn leave_out(
+        &mut self,
+        now: Instant,
+        leg: &mut Leg,
+        format: Format,
+        packet: &Received<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, DropReason> {
+        self.numbering.leave_out(packet.codec, packet.payload);
+        match self.rewriter.leave_out(packet.seq, packet.timestamp)? {
+            LeftOut::Closed => Err(DropReason::TemporalLayer),
+            LeftOut::Hole(place) => {
+                let empty = Received {
+                    marker: false,
+                    dependency_descriptor: None,
+                    red: None,
+                    payload: &[],
+                    ..*packet
+                };
+                Ok(self.send_at(now, leg, format, place, &empty, out))
+            }
+        }
+    }
+
     fn send(
         &mut self,
         now: Instant,
@@ -353,6 +395,18 @@ impl Stream {
         out: &mut Vec<u8>,
     ) -> Result<usize, DropReason> {
         let place = self.rewriter.rewrite(now, packet.seq, packet.timestamp)?;
+        Ok(self.send_at(now, leg, format, place, packet, out))
+    }
+
+    fn send_at(
+        &mut self,
+        now: Instant,
+        leg: &mut Leg,
+        format: Format,
+        place: Rewritten,
+        packet: &Received<'_>,
+        out: &mut Vec<u8>,
+    ) -> usize {
         let red = packet.red.zip(format.red);
         let fields = HeaderFields {
             payload_type: red.map_or(format.payload_type, |(_, payload_type)| payload_type),
@@ -361,20 +415,30 @@ impl Stream {
             timestamp: place.timestamp as u32,
             ssrc: self.line.ssrc,
         };
+        let mut renumbered = [0; MAX_DESCRIPTOR];
+        let wanted = self.line.extensions.dependency_descriptor.is_some();
+        let descriptor = packet.dependency_descriptor.filter(|_| wanted);
+        let descriptor = descriptor.and_then(|descriptor| {
+            let copy = renumbered.get_mut(..descriptor.len())?;
+            copy.copy_from_slice(descriptor);
+            self.numbering.renumber_descriptor(copy);
+            Some(&*copy)
+        });
         let extensions = Extensions {
             audio_level: packet.level,
             video_orientation: packet.orientation,
-            dependency_descriptor: packet.dependency_descriptor,
+            dependency_descriptor: descriptor,
             ..leg_extensions(now, leg, &self.line, format)
         };
         let header_len = fields.write(&self.line.extensions, &extensions, out);
-        let payload_at = out.len();
+        let body = out.len();
         match red {
             Some((redundant, _)) => redundant.write(format.payload_type, out),
             None => out.extend_from_slice(packet.payload),
         }
+        self.numbering.renumber(packet.codec, &mut out[body..]);
         self.packets += 1;
-        self.bytes += (out.len() - payload_at) as u64;
+        self.bytes += (out.len() - body) as u64;
         self.report_at.get_or_insert(now);
         if format.rtx.is_some() {
             let meta = PacketMeta {
@@ -383,11 +447,16 @@ impl Stream {
                 marker: packet.marker,
                 orientation: packet.orientation,
             };
-            let descriptor = packet.dependency_descriptor.unwrap_or_default();
+            let descriptor = descriptor.unwrap_or_default();
             // A retransmission names the plain codec, so that is what it has.
-            self.cache.insert(now, meta, descriptor, packet.payload);
+            let plain = if red.is_some() {
+                packet.payload
+            } else {
+                &out[body..]
+            };
+            self.cache.insert(now, meta, descriptor, plain);
         }
-        Ok(header_len)
+        header_len
     }
 
     fn retransmit(

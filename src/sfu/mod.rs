@@ -16,6 +16,7 @@ mod drops;
 mod forwarder;
 mod ingest;
 mod keyframe;
+mod numbering;
 mod publisher;
 mod rate;
 mod redundant;
@@ -23,6 +24,7 @@ mod rewriter;
 mod selector;
 mod speakers;
 mod subscriber;
+mod tap;
 mod target;
 #[cfg(test)]
 mod testing;
@@ -34,6 +36,7 @@ pub use publisher::Publisher;
 pub use redundant::Redundant;
 pub use speakers::{ELECTION, Passage, Sound, Speakers, VoiceId};
 pub use subscriber::{FeedbackCounters, SenderStats, Subscriber};
+pub use tap::{Tap, Tapped, layer_for_mixing};
 pub use target::{Layer, LayerFigures, LayerSet, MAX_LAYERS, Target};
 
 use crate::ids::TrackKey;
@@ -53,6 +56,8 @@ pub struct PublishedTrack {
     pub kind: MediaKind,
     /// The codec its first packet had.
     pub codec: Codec,
+    /// It may come in several layers.
+    pub simulcast: bool,
 }
 
 /// A packet on its way from a track to its subscribers.

@@ -102,6 +102,7 @@ impl Bench {
             stream_id: format!("stream of {id}"),
             kind,
             codec,
+            simulcast: false,
         };
         self.event(Event::TrackPublished { peer, track });
     }
