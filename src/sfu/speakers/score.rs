@@ -1,5 +1,6 @@
 //! The scores of Volfin and Cohen, "Dominant speaker identification for multipoint videoconferencing" (Computer Speech
-//! and Language 27, 2013), over 20 ms, 100 ms and 1 s; parameters as in Jitsi Videobridge and mediasoup.
+//! and Language 27, 2013), over 20 ms, 100 ms and 1 s. Windows and thresholds of advantage are those of Jitsi Videobridge
+//! and mediasoup; a window of 100 ms counts from three loud slots on, as syllables are no longer than that.
 
 use super::activity::{Activity, LONG, MEDIUM};
 
