@@ -25,6 +25,10 @@ const WITHOUT_FLAG: u8 = 15;
 const ABOVE_FLOOR: u8 = 10;
 /// Medium windows over which the floor is sought: 3 s. Nobody speaks for that long without a stop.
 const FLOOR_WINDOWS: usize = 30;
+/// Without a packet for this many slots, 1 s, what was quiet before is forgotten: a voice that comes back is as new.
+const ABSENT: u32 = 50;
+/// A medium window in which no packet came says nothing about the floor: the network may have stood still.
+const UNKNOWN: u8 = u8::MAX;
 /// Slots by which packets may be late without a hole.
 const LATE: u64 = 5;
 /// Slots by which packets may be early: what comes faster only makes the newest one louder.
@@ -43,6 +47,10 @@ pub struct Activity {
     slots: [u8; SLOTS],
     /// Means of the last medium windows, as a ring.
     windows: [u8; FLOOR_WINDOWS],
+    /// Slots with packets in the window that is being filled.
+    in_window: u16,
+    /// Slots without packets up to now.
+    absent: u32,
     floor: u8,
     share: f32,
     decoded: Option<bool>,
@@ -57,6 +65,8 @@ impl Activity {
             next: 0,
             slots: [0; SLOTS],
             windows: [0; FLOOR_WINDOWS],
+            in_window: 0,
+            absent: 0,
             floor: 0,
             share: 0.0,
             decoded: None,
@@ -85,7 +95,7 @@ impl Activity {
         // The floor knows what was claimed; the windows know what is believed.
         for _ in 0..slots.clamp(1, 6) {
             if self.next <= newest {
-                self.fill(loudness, loud);
+                self.fill(Some(loudness), loud);
             } else if let Some(last) = self.next.checked_sub(1) {
                 let last = &mut self.slots[last as usize % SLOTS];
                 *last = (*last).max(if loud { loudness } else { 0 });
@@ -102,12 +112,13 @@ impl Activity {
             let passed = oldest - self.next;
             self.share *= (-(passed as f32) / SHARE_SLOTS).exp();
             self.slots = [0; SLOTS];
+            self.absent = ABSENT;
             self.windows = [0; FLOOR_WINDOWS];
             self.floor = 0;
             self.next = oldest;
         }
         while self.next < oldest {
-            self.fill(0, false);
+            self.fill(None, false);
         }
     }
 
@@ -116,15 +127,31 @@ impl Activity {
         (since.as_micros() / SLOT.as_micros()) as u64
     }
 
-    fn fill(&mut self, loudness: u8, loud: bool) {
+    /// The next slot: what a packet claims, if one came, and whether that counts as loud.
+    fn fill(&mut self, claim: Option<u8>, loud: bool) {
         let at = self.next as usize;
-        self.slots[at % SLOTS] = if loud { loudness } else { 0 };
-        self.share += (f32::from(u8::from(loud)) - self.share) / SHARE_SLOTS;
-        // A running mean: exact enough, and nothing has to be kept of what was not believed.
-        let window = &mut self.windows[at / MEDIUM % FLOOR_WINDOWS];
-        let place = (at % MEDIUM) as u16;
-        *window = ((u16::from(*window) * place + u16::from(loudness)) / (place + 1)) as u8;
         self.next += 1;
+        self.slots[at % SLOTS] = claim.filter(|_| loud).unwrap_or(0);
+        self.share += (f32::from(u8::from(loud)) - self.share) / SHARE_SLOTS;
+        let window = &mut self.windows[at / MEDIUM % FLOOR_WINDOWS];
+        if at.is_multiple_of(MEDIUM) {
+            self.in_window = 0;
+            *window = UNKNOWN;
+        }
+        match claim {
+            // A running mean: exact enough, and nothing has to be kept of what was not believed.
+            Some(loudness) => {
+                let (before, loudness) = (u16::from(*window), u16::from(loudness));
+                let sum = before * self.in_window + loudness;
+                self.in_window += 1;
+                self.absent = 0;
+                *window = (sum / self.in_window) as u8;
+            }
+            None => self.absent = self.absent.saturating_add(1),
+        }
+        if self.absent >= ABSENT {
+            self.windows = [0; FLOOR_WINDOWS];
+        }
         if at % MEDIUM == MEDIUM - 1 {
             self.floor = self.windows.iter().copied().min().unwrap_or(0);
         }
@@ -183,6 +210,22 @@ mod tests {
         }
         assert_eq!(loud(&constant), 0);
         assert!((34..=37).contains(&loud(&speech)), "{}", loud(&speech));
+    }
+
+    #[test]
+    fn a_network_that_stands_still_makes_no_voice_of_a_constant_level() {
+        let start = Instant::now();
+        let mut activity = Activity::new(start);
+        // Every second 400 ms are missing.
+        let comes = |packet: &u32| packet % 50 < 30;
+        let loud = (0..1000).filter(comes).filter(|packet| {
+            let now = start + *packet * SLOT;
+            activity.push(now, level(0), 1).is_some()
+        });
+        assert!(loud.last() < Some(160));
+        // Who was away for a second is heard from the first packet on.
+        let back = start + 1100 * SLOT;
+        assert!(activity.push(back, level(30), 1).is_some());
     }
 
     #[test]
