@@ -135,7 +135,13 @@ impl System for Janus {
         let offer = sdp::offer(&local).replace("setup:actpass", "setup:active");
         let publish = json!({"request": "publish", "audiocodec": "opus", "videocodec": "h264"});
         let reply = self.message(handle, publish, Some(("offer", offer)));
-        self.connect(local, &reply).0
+        let connection = self.connect(local, &reply).0;
+        // Nobody can subscribe before.
+        self.socket.wait("the publisher's beginning", |message| {
+            let mine = message["sender"] == handle && message["janus"] == "webrtcup";
+            mine.then_some(())
+        });
+        connection
     }
 
     fn subscriber(&mut self) -> Peer {
