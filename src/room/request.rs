@@ -1,7 +1,7 @@
 //! What a client asks of its room, free of the wire's form.
 
 use crate::room::channel::ChannelReport;
-use crate::worker::{Delivery, SourceType};
+use crate::worker::{Delivery, Layer, SourceType, Target};
 
 /// How a client enters a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,18 @@ pub enum Quality {
         /// Temporal layer; `None`: the highest.
         temporal: Option<u8>,
     },
+}
+
+impl From<Quality> for Target {
+    fn from(quality: Quality) -> Self {
+        match quality {
+            Quality::None => Target::Paused,
+            Quality::Layer { spatial, temporal } => Target::UpTo {
+                layer: Layer(spatial),
+                temporal: temporal.unwrap_or(u8::MAX),
+            },
+        }
+    }
 }
 
 /// The wire's layout kinds.

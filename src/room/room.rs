@@ -202,8 +202,10 @@ impl Room {
             Request::PublishBandwidth(bps) => self.with_member(peer, |m| {
                 m.publisher_bandwidth = bps;
             }),
-            // There is one layer until simulcast is accepted: every choice of a client is met by it.
-            Request::SwitchQuality(_) => {}
+            Request::SwitchQuality(quality) => self.command(Command::SetTarget {
+                peer,
+                target: quality.into(),
+            }),
             Request::Report(report) => self.report(peer, report),
         }
         self.tell_peers(now);

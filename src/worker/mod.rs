@@ -17,7 +17,7 @@ mod thread;
 
 pub use crate::mcu::bus::LayoutTile;
 pub use crate::rtp::params::SourceType;
-pub use crate::sfu::PublishedTrack;
+pub use crate::sfu::{Layer, PublishedTrack, Target};
 pub use figures::WorkerFigures;
 pub use start::{Media, MediaConfig, StartError, start_all};
 pub use thread::{WorkerConfig, start as start_worker};
@@ -125,6 +125,13 @@ pub enum Command {
         peer: PeerId,
         /// Bit/s.
         bps: Option<u64>,
+    },
+    /// What a peer gets of every forwarded picture, from now on.
+    SetTarget {
+        /// Who.
+        peer: PeerId,
+        /// Up to which layer, or nothing.
+        target: Target,
     },
     /// What a track shows.
     SetSource {

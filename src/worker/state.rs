@@ -9,7 +9,7 @@ use crate::mcu::bus::{Bus, Rung};
 use crate::mcu::video::VideoRung;
 use crate::rtp::params::Codec;
 use crate::rtp::unwrap::TimestampUnwrapper;
-use crate::sfu::{SenderClock, Tap};
+use crate::sfu::{SenderClock, Tap, Target};
 use crate::worker::demux::Slot;
 use crate::worker::session::Session;
 use crate::worker::speaking::Speaking;
@@ -37,6 +37,8 @@ pub struct Peer {
     pub speaking: Speaking,
     /// Whether those levels exist; otherwise the mixer tells.
     pub has_levels: bool,
+    /// What it gets of every forwarded picture.
+    pub target: Target,
     /// The next sender's id.
     pub next_sender: u64,
     /// When the session's timers are due.
