@@ -1,5 +1,7 @@
 //! What a client asks of its room, free of the wire's form.
 
+use std::time::Instant;
+
 use crate::room::channel::ChannelReport;
 use crate::worker::{Delivery, Layer, SourceType, Target};
 
@@ -128,4 +130,14 @@ pub enum Request {
     SwitchQuality(Quality),
     /// A report over the data channel `internal`.
     Report(ChannelReport),
+    /// Not the client's own words: its socket broke, and may be resumed.
+    SocketLost {
+        /// When something came over it last.
+        heard: Instant,
+    },
+    /// Not the client's own words: it has a new socket.
+    SocketBack {
+        /// It may have missed anything: it is told what holds now.
+        restate: bool,
+    },
 }

@@ -43,6 +43,14 @@ impl Worker {
             Command::SetTarget { peer, target } => self.set_target(now, peer, target),
             Command::SetSource { track, source } => self.set_source(track, source),
             Command::SetMuted { track, muted } => self.set_muted(now, track, muted),
+            Command::RestartIce { peer } => {
+                if let Some(peer) = self.peer_mut(peer) {
+                    peer.session.restart_ice();
+                    peer.touched = true;
+                }
+            }
+            Command::Restate { peer } => self.restate(peer),
+            Command::Suspend { peer } => self.suspend(peer),
             Command::SendText { peer, text } => {
                 if let Some(peer) = self.peer_mut(peer) {
                     peer.session.send_text(now, &text);
@@ -59,6 +67,28 @@ impl Worker {
     fn peer_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
         let slot = *self.slots.get(&id)?;
         self.peers.get_mut(slot)
+    }
+
+    fn restate(&mut self, id: PeerId) {
+        let Some(&slot) = self.slots.get(&id) else {
+            return;
+        };
+        let peer = &mut self.peers[slot];
+        peer.session.repeat_offer();
+        peer.touched = true;
+        if matches!(peer.receiving, Receiving::Mixed(_)) {
+            self.tell_layout(slot);
+        }
+    }
+
+    fn suspend(&mut self, id: PeerId) {
+        let Some(&slot) = self.slots.get(&id) else {
+            return;
+        };
+        for track in std::mem::take(&mut self.peers[slot].published) {
+            self.end_track(track, true);
+        }
+        self.peers[slot].suspended = true;
     }
 
     /// A description or a candidate: what cannot be done is told to the client. A client that has made itself a
@@ -119,6 +149,7 @@ impl Worker {
             next_sender: 1,
             deadline: now,
             stats_due: now + super::STATS_INTERVAL,
+            suspended: false,
             dirty: false,
             touched: true,
         });

@@ -45,6 +45,8 @@ pub struct Peer {
     pub deadline: Instant,
     /// When figures are due.
     pub stats_due: Instant,
+    /// What it published has ended for the others: its next packets publish it anew.
+    pub suspended: bool,
     /// Packets wait in the outbox.
     pub dirty: bool,
     /// Something happened that the session has to be asked about.
