@@ -9,8 +9,9 @@ use std::time::Duration;
 use criterion::Criterion;
 use rustix::time::{ClockId, clock_gettime};
 use talksy_mixer::video::frame::{Plane, PlaneMut, Yuv};
+use talksy_mixer::video::layout::Scene;
 use talksy_mixer::video::scale::PlaneScaler;
-use talksy_mixer::video::{Compositor, I420, Picture, Size, TileSpec};
+use talksy_mixer::video::{Compositor, I420, Picture, Size, Theme, TileSpec};
 use talksy_unit::mcu::codec::h264::{Decoder, Encoder, EncoderConfig, has_avx2_assembly};
 
 const SENDERS: usize = 9;
@@ -122,7 +123,11 @@ fn cpu_ms() -> f64 {
 }
 
 fn compositor() -> Compositor {
-    let mut compositor = Compositor::new(CANVAS.width as usize, CANVAS.height as usize);
+    let mut compositor = Compositor::new(
+        CANVAS.width as usize,
+        CANVAS.height as usize,
+        Theme::default(),
+    );
     let tiles: Vec<TileSpec> = (0..SENDERS as u64)
         .map(|id| TileSpec {
             id,
@@ -130,10 +135,10 @@ fn compositor() -> Compositor {
             colour: id,
             speaking: id == 3,
             muted: id % 4 == 1,
-            screen: false,
+            ..TileSpec::default()
         })
         .collect();
-    compositor.set_tiles(&tiles);
+    compositor.set_tiles(Scene::default(), &tiles);
     compositor
 }
 

@@ -42,6 +42,7 @@ impl Worker {
             Command::SetReceiveLimit { peer, bps } => self.set_receive_limit(peer, bps),
             Command::SetSource { track, source } => self.set_source(track, source),
             Command::SetMuted { track, muted } => self.set_muted(now, track, muted),
+            Command::SetLayout { room, wish } => self.set_layout(room, wish),
             Command::SendText { peer, text } => {
                 if let Some(peer) = self.peer_mut(peer) {
                     peer.session.send_text(now, &text);

@@ -13,7 +13,9 @@ use crate::sfu::SenderClock;
 use crate::worker::demux::Slot;
 use crate::worker::session::Session;
 use crate::worker::speaking::Speaking;
-use crate::worker::{Event, EventSender, LayoutTile, PeerParams, PublishedTrack, SourceType};
+use crate::worker::{
+    Event, EventSender, LayoutWish, MixedLayout, PeerParams, PublishedTrack, SourceType,
+};
 
 /// Events of a room that wait because its actor's queue is full. Beyond it events are dropped and counted: the
 /// actor is stuck, and its clients time out.
@@ -158,7 +160,9 @@ pub struct MediaRoom {
     /// Likewise its pictures.
     pub video_time: TimestampUnwrapper,
     /// The last layout of each picture.
-    pub layouts: HashMap<VideoRung, ((u32, u32), Vec<LayoutTile>)>,
+    pub layouts: HashMap<VideoRung, MixedLayout>,
+    /// How the picture is to be divided.
+    pub layout_wish: LayoutWish,
 }
 
 impl MediaRoom {
@@ -175,6 +179,7 @@ impl MediaRoom {
             audio_time: TimestampUnwrapper::default(),
             video_time: TimestampUnwrapper::default(),
             layouts: HashMap::new(),
+            layout_wish: LayoutWish::default(),
         }
     }
 
