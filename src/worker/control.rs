@@ -10,7 +10,7 @@ use crate::worker::demux::Slot;
 use crate::worker::session::{Refusal, Session};
 use crate::worker::state::{MediaRoom, Peer, Receiving};
 use crate::worker::thread::Worker;
-use crate::worker::{Command, Delivery, Event, PeerParams, Renegotiation, SourceType};
+use crate::worker::{Command, Delivery, Event, PeerParams, Renegotiation, SourceType, Target};
 
 impl Worker {
     pub(super) fn handle_command(&mut self, now: Instant, command: Command) {
@@ -40,6 +40,7 @@ impl Worker {
             Command::Subscribe { peer, tracks } => self.subscribe(peer, &tracks),
             Command::SetDelivery { peer, delivery } => self.set_delivery(now, peer, delivery),
             Command::SetReceiveLimit { peer, bps } => self.set_receive_limit(peer, bps),
+            Command::SetTarget { peer, target } => self.set_target(now, peer, target),
             Command::SetSource { track, source } => self.set_source(track, source),
             Command::SetMuted { track, muted } => self.set_muted(now, track, muted),
             Command::RestartIce { peer } => {
@@ -50,6 +51,7 @@ impl Worker {
             }
             Command::Restate { peer } => self.restate(peer),
             Command::Suspend { peer } => self.suspend(peer),
+            Command::SetLayout { room, wish } => self.set_layout(room, wish),
             Command::SendText { peer, text } => {
                 if let Some(peer) = self.peer_mut(peer) {
                     peer.session.send_text(now, &text);
@@ -144,6 +146,7 @@ impl Worker {
             published: Vec::new(),
             speaking: Default::default(),
             has_levels: false,
+            target: Target::BEST,
             next_sender: 1,
             deadline: now,
             stats_due: now + super::STATS_INTERVAL,

@@ -16,11 +16,13 @@ mod start;
 mod state;
 mod thread;
 
-pub use crate::mcu::bus::LayoutTile;
+pub use crate::mcu::bus::{LayoutTile, MixedLayout};
+pub use crate::mcu::video::LayoutWish;
 pub use crate::rtp::params::SourceType;
-pub use crate::sfu::PublishedTrack;
+pub use crate::sfu::{Layer, PublishedTrack, Target};
 pub use figures::WorkerFigures;
 pub use start::{Media, MediaConfig, StartError, start_all};
+pub use talksy_mixer::video::layout::Kind as LayoutKind;
 pub use thread::{WorkerConfig, start as start_worker};
 
 use std::time::Duration;
@@ -127,6 +129,13 @@ pub enum Command {
         /// Bit/s.
         bps: Option<u64>,
     },
+    /// What a peer gets of every forwarded picture, from now on.
+    SetTarget {
+        /// Who.
+        peer: PeerId,
+        /// Up to which layer, or nothing.
+        target: Target,
+    },
     /// What a track shows.
     SetSource {
         /// Which track.
@@ -158,6 +167,14 @@ pub enum Command {
     Suspend {
         /// Who.
         peer: PeerId,
+    },
+    /// How the room's mixed picture is divided. All who receive it are told by [`Event::Layout`], also where it
+    /// was so before.
+    SetLayout {
+        /// Which room.
+        room: RoomKey,
+        /// How.
+        wish: LayoutWish,
     },
     /// Text for the peer's data channel `internal`; dropped while it is not open.
     SendText {
@@ -286,10 +303,8 @@ pub enum Event {
     Layout {
         /// To whom.
         peer: PeerId,
-        /// Canvas width and height in pixels.
-        canvas: (u32, u32),
         /// Who is where.
-        tiles: Vec<LayoutTile>,
+        layout: MixedLayout,
     },
     /// The figures of one peer, once a second while it has a connection.
     Stats {

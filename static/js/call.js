@@ -102,7 +102,9 @@ export class Call {
       this.#publishing.set(slot, { track, stream });
       return;
     }
-    const transceiver = this.pc.addTransceiver(track, { direction: 'sendonly', streams: [stream] });
+    const init = { direction: 'sendonly', streams: [stream] };
+    if (slot === 'camera') Object.assign(init, simulcast(track));
+    const transceiver = this.pc.addTransceiver(track, init);
     if (track.kind === 'video') preferH264(transceiver);
     if (slot === 'camera') startSharp(transceiver.sender);
     this.#local.set(slot, { transceiver, id: bareId(track.id), muted: false, announced: false });
@@ -399,6 +401,20 @@ export class Call {
     }
     this.remotes.clear();
   }
+}
+
+/**
+ * The camera in up to three sizes, smallest first, so that the server can give each receiver what it has room for. A small
+ * camera is sent as it is.
+ */
+function simulcast(track) {
+  const { width = 0, height = 0 } = track.getSettings?.() ?? {};
+  const lines = Math.min(width, height);
+  const quarter = { rid: 'q', scaleResolutionDownBy: 4, maxBitrate: 150_000 };
+  const half = { rid: 'h', scaleResolutionDownBy: 2, maxBitrate: 500_000 };
+  const full = { rid: 'f', scaleResolutionDownBy: 1, maxBitrate: 1_700_000 };
+  if (lines >= 540) return { sendEncodings: [quarter, half, full] };
+  return lines >= 480 ? { sendEncodings: [half, full] } : {};
 }
 
 /**
