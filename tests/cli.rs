@@ -1,6 +1,6 @@
 //! The command as an operator meets it: help, one sentence for each mistake, exit codes, signals.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
