@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use talksy_mixer::video::Theme;
+use talksy_mixer::video::theme::{ColoursError, Font};
+
 use crate::reach::IceServer;
 use crate::room::Limits;
 use crate::signalling::session::SessionOptions;
@@ -72,6 +75,20 @@ pub struct Arguments {
     /// Serve the page from this directory instead of the built-in one
     #[arg(long, env = "TALKSY_STATIC_DIR", value_name = "DIR")]
     pub static_dir: Option<PathBuf>,
+
+    /// Write names in the mixed picture in this TrueType or OpenType font. Default: DejaVu Sans, built in
+    #[arg(long, env = "TALKSY_MIX_FONT", value_name = "FILE")]
+    pub mix_font: Option<PathBuf>,
+
+    /// Colours of the mixed picture as name=RRGGBB, comma-separated: background, bars, speaking, text, label
+    #[arg(
+        long,
+        env = "TALKSY_MIX_COLOURS",
+        value_name = "LIST",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub mix_colours: String,
 
     /// Fill room "demo" with this many synthetic participants
     #[arg(long, env = "TALKSY_DEMO", value_name = "N")]
@@ -185,6 +202,17 @@ pub enum ConfigError {
     /// Not a list of networks.
     #[error("--turn-peers: {0}")]
     TurnPeers(#[from] PeersError),
+    /// Not a font, or not to be read.
+    #[error("--mix-font {}: {why}", file.display())]
+    MixFont {
+        /// As it was given.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Not a list of colours.
+    #[error("--mix-colours: {0}")]
+    MixColours(#[from] ColoursError),
     /// Not a log level.
     #[error("the log level {0:?} is not understood: use error, warn, info, debug or trace")]
     LogLevel(String),
@@ -221,6 +249,8 @@ pub struct Settings {
     pub tls: Option<TlsSource>,
     /// Serves the page instead of the built-in one.
     pub static_dir: Option<PathBuf>,
+    /// How the mixed picture looks.
+    pub theme: Theme,
     /// Number of synthetic participants.
     pub demo: Option<usize>,
     /// Filter directives for `tracing`.
@@ -281,6 +311,7 @@ impl Arguments {
             workers,
             tls: self.tls_source()?,
             static_dir: self.checked_static_dir()?,
+            theme: self.theme()?,
             demo: self.demo,
             log: log_directives(&self.log_level, self.debug)?,
             turn_port: self.turn_enabled.then_some(self.turn_port),
@@ -302,6 +333,21 @@ impl Arguments {
                 max_message: self.max_message_kib * 1024,
             },
         })
+    }
+
+    fn theme(&self) -> Result<Theme, ConfigError> {
+        let font = match given(&self.mix_font) {
+            Some(file) => std::fs::read(file)
+                .map_err(|error| error.to_string())
+                .and_then(|bytes| Font::from_bytes(bytes).map_err(|error| error.to_string()))
+                .map_err(|why| ConfigError::MixFont {
+                    file: file.clone(),
+                    why,
+                })?,
+            None => Font::default(),
+        };
+        let colours = self.mix_colours.parse()?;
+        Ok(Theme { colours, font })
     }
 
     fn tls_source(&self) -> Result<Option<TlsSource>, ConfigError> {

@@ -49,6 +49,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         first_port: settings.media_port,
         tcp_port: settings.media_tcp_port,
         workers: settings.workers,
+        theme: settings.theme.clone(),
     })?;
     let turn = settings
         .turn_port

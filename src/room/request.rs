@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
+use crate::ids::PeerId;
 use crate::room::channel::ChannelReport;
-use crate::worker::{Delivery, Layer, SourceType, Target};
+use crate::worker::{Delivery, Layer, LayoutKind, SourceType, Target};
 
 /// How a client enters a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,17 +68,27 @@ impl From<Quality> for Target {
     }
 }
 
-/// The wire's layout kinds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LayoutKind {
-    /// Equal tiles: the one that the mixer draws.
-    Grid,
-    /// One large tile for whoever speaks.
-    Speaker,
-    /// One large tile for a chosen participant.
-    Pinned,
-    /// One large tile for a shared screen.
-    Screen,
+/// How the room's mixed picture should be divided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayoutRequest {
+    /// The kind of picture.
+    pub kind: LayoutKind,
+    /// Client id of who is to be large, unchecked; only for [`LayoutKind::Pinned`].
+    pub pinned: Option<String>,
+}
+
+/// A layout that the room cannot have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// Nobody was named.
+    #[error("layout: pinned needs the client id of who is to be large, as \"pinned\"")]
+    NobodyPinned,
+    /// Nobody in the room has this id.
+    #[error("layout: there is no client {0} in this room to be pinned")]
+    Unknown(String),
+    /// They only watch.
+    #[error("layout: client {0} publishes nothing that could be shown large")]
+    PublishesNothing(PeerId),
 }
 
 /// A published track, as subscribers name it.
@@ -107,7 +118,7 @@ pub enum Request {
     /// Change the delivery mid-call.
     SwitchMode(Mode),
     /// Which picture the mixer should draw.
-    Layout(LayoutKind),
+    Layout(LayoutRequest),
     /// Silence or release one of the client's own tracks.
     Mute {
         /// Track id of the publisher's msid.

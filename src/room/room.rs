@@ -207,7 +207,11 @@ impl Room {
             Request::Subscribe(tracks) => self.subscribe(peer, &tracks),
             Request::AskRenegotiation => self.ask_renegotiation(peer),
             Request::SwitchMode(mode) => self.switch_mode(peer, mode),
-            Request::Layout(kind) => self.layout(peer, kind),
+            Request::Layout(wanted) => {
+                if let Err(error) = self.set_layout(&wanted) {
+                    self.refuse(peer, error.to_string());
+                }
+            }
             Request::Mute { track_id, muted } => self.mute(peer, &track_id, muted),
             Request::Chat { text, at } => self.chat(peer, &text, at),
             Request::ReceiveLimit(bps) => self.limit_receiving(peer, bps),
@@ -256,13 +260,7 @@ impl Room {
             // The room's task reads it and makes a request of it: a room never sees JSON.
             Event::ChannelText { .. } => {}
             Event::Speaking { peer, speaking } => self.speaking(now, peer, speaking),
-            Event::Layout {
-                peer,
-                canvas,
-                tiles,
-            } => {
-                self.notify_member(peer, Notice::Layout { canvas, tiles });
-            }
+            Event::Layout { peer, layout } => self.notify_member(peer, Notice::Layout(layout)),
             Event::Stats { peer, stats } => self.stats(now, peer, *stats),
             Event::Failed { peer, message } => self.notify_member(peer, Notice::Error(message)),
         }

@@ -9,7 +9,9 @@ use tokio::time;
 use crate::ids::{PeerId, RoomKey};
 use crate::room::channel::ChannelReport;
 use crate::room::snapshot::RoomSnapshot;
-use crate::room::{JoinError, JoinRequest, Limits, Notice, Output, Request, Room};
+use crate::room::{
+    JoinError, JoinRequest, LayoutError, LayoutRequest, Limits, Notice, Output, Request, Room,
+};
 use crate::worker::{Command, Event, WorkerHandle};
 
 /// Sockets → room. When it is full the socket's reader waits, and its client's TCP connection with it.
@@ -60,6 +62,13 @@ pub enum Message {
     Leave {
         /// Who.
         peer: PeerId,
+    },
+    /// Somebody outside of the room wants its picture divided differently.
+    SetLayout {
+        /// How.
+        wanted: LayoutRequest,
+        /// Whether the room can.
+        reply: oneshot::Sender<Result<(), LayoutError>>,
     },
     /// Figures are wanted.
     Snapshot {
@@ -178,6 +187,10 @@ impl<R: Registry> RoomTask<R> {
             }
             Message::Request { peer, request } => self.handle_request(peer, request),
             Message::Leave { peer } => self.leave(peer, "left"),
+            Message::SetLayout { wanted, reply } => {
+                // Who asked may have gone.
+                let _ = reply.send(self.room.set_layout(&wanted));
+            }
             Message::Snapshot { reply } => {
                 let _ = reply.send(self.room.snapshot(now()));
             }

@@ -241,7 +241,7 @@ async fn malformed_messages_of_every_kind_get_an_error_and_an_open_socket() {
         r#"{"type":"switch_quality","data":"best"}"#,
         r#"{"type":"set_bandwidth_limit","data":"many"}"#,
         r#"{"type":"switch_mode","data":"auto"}"#,
-        r#"{"type":"layout","data":{"kind":"speaker"}}"#,
+        r#"{"type":"layout","data":{"kind":"pinned"}}"#,
         r#"{"type":"mute","data":{"track_id":"x","muted":true}}"#,
         r#"{"type":"chat","data":{}}"#,
     ];

@@ -4,6 +4,7 @@
 //! `status` is false only on `error`. What old clients do differently is accepted by [`ClientMessage::parse`].
 
 mod client;
+pub mod layout;
 mod server;
 
 pub use client::{ClientMessage, MAX_CHAT, ProtocolError};

@@ -51,6 +51,7 @@ impl Worker {
             }
             Command::Restate { peer } => self.restate(peer),
             Command::Suspend { peer } => self.suspend(peer),
+            Command::SetLayout { room, wish } => self.set_layout(room, wish),
             Command::SendText { peer, text } => {
                 if let Some(peer) = self.peer_mut(peer) {
                     peer.session.send_text(now, &text);

@@ -21,7 +21,8 @@ mod streams;
 mod tcp;
 mod thread;
 
-pub use crate::mcu::bus::LayoutTile;
+pub use crate::mcu::bus::{LayoutTile, MixedLayout};
+pub use crate::mcu::video::LayoutWish;
 pub use crate::rtp::params::SourceType;
 pub use crate::sfu::{Layer, PublishedTrack, Target};
 pub use acceptor::{Acceptor, AcceptorCounters, Directory, Incoming, listen};
@@ -29,6 +30,7 @@ pub use figures::WorkerFigures;
 pub use load::Load;
 pub use network::is_missing_family;
 pub use start::{Media, MediaConfig, StartError, start_all};
+pub use talksy_mixer::video::layout::Kind as LayoutKind;
 pub use tcp::canonical;
 pub use thread::{WorkerConfig, start as start_worker};
 
@@ -175,6 +177,14 @@ pub enum Command {
         /// Who.
         peer: PeerId,
     },
+    /// How the room's mixed picture is divided. All who receive it are told by [`Event::Layout`], also where it
+    /// was so before.
+    SetLayout {
+        /// Which room.
+        room: RoomKey,
+        /// How.
+        wish: LayoutWish,
+    },
     /// Text for the peer's data channel `internal`; dropped while it is not open.
     SendText {
         /// Who.
@@ -304,10 +314,8 @@ pub enum Event {
     Layout {
         /// To whom.
         peer: PeerId,
-        /// Canvas width and height in pixels.
-        canvas: (u32, u32),
         /// Who is where.
-        tiles: Vec<LayoutTile>,
+        layout: MixedLayout,
     },
     /// The figures of one peer, once a second while it has a connection.
     Stats {

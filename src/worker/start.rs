@@ -4,6 +4,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use talksy_mixer::video::Theme;
+
 use crate::mcu::bus::CodecPools;
 use crate::transport::candidates::{Advertised, CandidateError, interfaces};
 use crate::transport::{Identity, TransportError};
@@ -22,6 +24,8 @@ pub struct MediaConfig {
     pub tcp_port: Option<u16>,
     /// Media threads, each with a port.
     pub workers: usize,
+    /// How mixed pictures look.
+    pub theme: Theme,
 }
 
 /// Why there is no media side. Each says what to do.
@@ -84,7 +88,8 @@ pub fn start_all(config: &MediaConfig) -> Result<Media, StartError> {
     advertise(config.first_port)?;
     let identity = Arc::new(Identity::new()?);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let codecs = CodecPools::start(cores.div_ceil(4), cores).map_err(StartError::Threads)?;
+    let mut codecs = CodecPools::start(cores.div_ceil(4), cores).map_err(StartError::Threads)?;
+    codecs.theme = config.theme.clone();
     let listeners = match tcp_port {
         Some(port) => listen(port).map_err(|error| StartError::Tcp { port, error })?,
         None => Vec::new(),

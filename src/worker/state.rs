@@ -13,7 +13,9 @@ use crate::sfu::{SenderClock, Tap, Target};
 use crate::worker::demux::Slot;
 use crate::worker::session::Session;
 use crate::worker::speaking::Speaking;
-use crate::worker::{Event, EventSender, LayoutTile, PeerParams, PublishedTrack, SourceType};
+use crate::worker::{
+    Event, EventSender, LayoutWish, MixedLayout, PeerParams, PublishedTrack, SourceType,
+};
 
 /// Events of a room that wait because its actor's queue is full. Beyond it events are dropped and counted: the
 /// actor is stuck, and its clients time out.
@@ -152,7 +154,9 @@ pub struct MediaRoom {
     /// Likewise its pictures.
     pub video_time: TimestampUnwrapper,
     /// The last layout of each picture.
-    pub layouts: HashMap<VideoRung, ((u32, u32), Vec<LayoutTile>)>,
+    pub layouts: HashMap<VideoRung, MixedLayout>,
+    /// How the picture is to be divided.
+    pub layout_wish: LayoutWish,
 }
 
 impl MediaRoom {
@@ -169,6 +173,7 @@ impl MediaRoom {
             audio_time: TimestampUnwrapper::default(),
             video_time: TimestampUnwrapper::default(),
             layouts: HashMap::new(),
+            layout_wish: LayoutWish::default(),
         }
     }
 

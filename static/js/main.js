@@ -1,5 +1,6 @@
 // The page: ties the lobby, the controls, the stage and the session together.
 
+import { LayoutControl } from './layout-control.js';
 import { captureObstacle, canShareScreen, openCameraAndMicrophone, MediaError } from './media.js';
 import { Monitor } from './monitor.js';
 import { Session } from './session.js';
@@ -14,6 +15,7 @@ const MAX_ERRORS = 100;
 const query = new URLSearchParams(location.search);
 const errors = [];
 const stage = new Stage({ onBlocked: () => { $('tap').hidden = false; }, onSize: reportSize });
+const layoutControl = new LayoutControl($('layout'), $('layout-people'), (wish) => session?.call?.send('layout', wish));
 const monitor = new Monitor(stage, $('stats-panel'));
 
 let session = null;
@@ -67,7 +69,7 @@ function enter(options, stream) {
   setBanner('Connecting…');
   session = new Session(options, stream, {
     joined, connection, peers: showPeers, remote: showRemote, gone: forget,
-    mode: showMode, layout: (layout) => stage.setLayout(layout), mixed: (mix) => stage.setMixed(mix),
+    mode: showMode, layout: showLayout, mixed: (mix) => stage.setMixed(mix),
     speaker: () => {}, voice, channel: () => stage.reportSizes({ again: true }),
     signalling, error: noteError, retrying, refused, localChanged: showLocal,
   });
@@ -143,7 +145,13 @@ function showPeers(list) {
   peers = list;
   $('people-count').textContent = String(Math.max(1, list.length));
   stage.setPeers(list);
+  layoutControl.setPeople(list);
   showAlone();
+}
+
+function showLayout(layout) {
+  stage.setLayout(layout);
+  layoutControl.show(layout);
 }
 
 function showRemote(remote) {

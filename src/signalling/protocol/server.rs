@@ -10,7 +10,8 @@ use crate::ids::PeerId;
 use crate::reach::IceServer;
 use crate::room::{AvailableTrack, DeliveredTrack, ModeReason, Notice, PeerSummary};
 use crate::signalling::figures::ClientFigures;
-use crate::worker::{Delivery, LayoutTile, Renegotiation};
+use crate::signalling::protocol::layout::layout_name;
+use crate::worker::{Delivery, LayoutTile, MixedLayout, Renegotiation};
 
 /// A message of the server. `Serialize` writes the whole envelope.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,12 +69,7 @@ pub enum ServerMessage {
     /// On which m-line a track sits.
     Delivered(DeliveredTrack),
     /// The tiles of the mixed picture.
-    Layout {
-        /// Width and height in pixels.
-        canvas: (u32, u32),
-        /// Who is where.
-        tiles: Vec<LayoutTile>,
-    },
+    Layout(MixedLayout),
     /// A line of text of the room.
     Chat {
         /// Who wrote it.
@@ -176,7 +172,7 @@ impl ServerMessage {
             Notice::Delivered(track) => ServerMessage::Delivered(track),
             Notice::Mode { delivery, reason } => ServerMessage::Mode { delivery, reason },
             Notice::Peers(peers) => ServerMessage::RoomPeers(peers),
-            Notice::Layout { canvas, tiles } => ServerMessage::Layout { canvas, tiles },
+            Notice::Layout(layout) => ServerMessage::Layout(layout),
             Notice::Chat { from, text, at } => ServerMessage::Chat { from, text, at },
             Notice::Stats(stats) => ServerMessage::TrackStats(Box::new((&*stats).into())),
             Notice::Error(text) => ServerMessage::Error(text),
@@ -211,7 +207,7 @@ impl ServerMessage {
             ServerMessage::Mode { .. } => "mode",
             ServerMessage::RoomPeers(_) => "room_peers",
             ServerMessage::Delivered(_) => "delivered",
-            ServerMessage::Layout { .. } => "layout",
+            ServerMessage::Layout(_) => "layout",
             ServerMessage::Chat { .. } => "chat",
         }
     }
@@ -283,6 +279,8 @@ enum Data<'a> {
     },
     Layout {
         kind: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pinned: Option<String>,
         canvas: Size,
         tiles: Vec<Tile>,
     },
@@ -393,13 +391,14 @@ impl<'a> From<&'a ServerMessage> for Data<'a> {
                 track_id: track.track_id.as_deref(),
                 stream_id: track.stream_id.as_deref(),
             },
-            ServerMessage::Layout { canvas, tiles } => Data::Layout {
-                kind: "grid",
+            ServerMessage::Layout(layout) => Data::Layout {
+                kind: layout_name(layout.shown.kind),
+                pinned: layout.shown.pinned.map(|id| id.to_string()),
                 canvas: Size {
-                    width: canvas.0,
-                    height: canvas.1,
+                    width: layout.canvas.0,
+                    height: layout.canvas.1,
                 },
-                tiles: tiles.iter().map(Tile::from).collect(),
+                tiles: layout.tiles.iter().map(Tile::from).collect(),
             },
             ServerMessage::Chat { from, text, at } => Data::Chat {
                 text,

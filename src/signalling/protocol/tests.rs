@@ -6,11 +6,11 @@ use super::*;
 use crate::ids::PeerId;
 use crate::reach::IceServer;
 use crate::room::{
-    AvailableTrack, DeliveredTrack, LayoutKind, Mode, ModeReason, PeerSummary, Quality, Request,
+    AvailableTrack, DeliveredTrack, LayoutRequest, Mode, ModeReason, PeerSummary, Quality, Request,
     TrackRef,
 };
 use crate::rtp::params::MediaKind;
-use crate::worker::{LayoutTile, Renegotiation};
+use crate::worker::{LayoutKind, LayoutTile, LayoutWish, MixedLayout, Renegotiation};
 
 const ANN: PeerId = PeerId(0xa1);
 const BEN: PeerId = PeerId(0xb2);
@@ -202,7 +202,8 @@ fn the_messages_of_part_b() {
         r#"{"status":true,"type":"room_peers","data":{"peers":[{"client_id":"00000000000000b2","name":"Ben","speaking":true,"muted":false}]}}"#,
     );
     golden(
-        ServerMessage::Layout {
+        ServerMessage::Layout(MixedLayout {
+            shown: LayoutWish::default(),
             canvas: (640, 360),
             tiles: vec![LayoutTile {
                 peer: ANN,
@@ -211,8 +212,19 @@ fn the_messages_of_part_b() {
                 width: 320,
                 height: 180,
             }],
-        },
+        }),
         r#"{"status":true,"type":"layout","data":{"kind":"grid","canvas":{"width":640,"height":360},"tiles":[{"client_id":"00000000000000a1","x":0,"y":90,"width":320,"height":180}]}}"#,
+    );
+    golden(
+        ServerMessage::Layout(MixedLayout {
+            shown: LayoutWish {
+                kind: LayoutKind::Pinned,
+                pinned: Some(BEN),
+            },
+            canvas: (320, 180),
+            tiles: vec![],
+        }),
+        r#"{"status":true,"type":"layout","data":{"kind":"pinned","pinned":"00000000000000b2","canvas":{"width":320,"height":180},"tiles":[]}}"#,
     );
     golden(
         ServerMessage::Chat {
@@ -391,7 +403,10 @@ fn what_clients_say_of_part_b() {
     }
     assert_eq!(
         read("layout", json!({"kind": "pinned", "pinned": "c"})),
-        Request::Layout(LayoutKind::Pinned)
+        Request::Layout(LayoutRequest {
+            kind: LayoutKind::Pinned,
+            pinned: Some("c".into()),
+        })
     );
     assert_eq!(
         read("mute", json!({"track_id": "t", "muted": true})),
@@ -408,6 +423,8 @@ fn what_clients_say_of_part_b() {
     assert_eq!(parse(r#"{"type":"leave"}"#), ClientMessage::Leave);
     refused("switch_mode", json!("mesh"));
     refused("layout", json!({"kind": "circle"}));
+    refused("layout", json!({"kind": "pinned", "pinned": 7}));
+    refused("layout", json!("grid"));
     refused("mute", json!({"track_id": "t"}));
     refused("chat", json!({"text": "  "}));
     refused("chat", json!({"text": "x".repeat(MAX_CHAT + 1)}));
