@@ -1,5 +1,5 @@
 //! The life of one socket: `clientid` and the join, or the place in a stay that it resumes; then its reader. What the
-//! client is told comes from its [`Outlet`](crate::signalling::outlet::Outlet).
+//! client is told comes from its [`Outlet`].
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;

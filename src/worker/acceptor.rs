@@ -43,7 +43,7 @@ pub struct Incoming {
     pub ufrag: String,
     /// Everything that was read, lengths included.
     pub read: Vec<u8>,
-    /// Its part of [`MAX_CONNECTIONS`].
+    /// Its part of `MAX_CONNECTIONS`.
     pub permit: OwnedSemaphorePermit,
 }
 
@@ -81,7 +81,7 @@ impl Directory {
 pub struct AcceptorCounters {
     /// Accepted.
     pub accepted: AtomicU64,
-    /// Closed because [`MAX_CONNECTIONS`] or [`MAX_UNIDENTIFIED_PER_ADDRESS`] are there.
+    /// Closed because `MAX_CONNECTIONS` or `MAX_UNIDENTIFIED_PER_ADDRESS` are there.
     pub too_many: AtomicU64,
     /// Closed because the first message was no binding request for a peer of this server, or came too late.
     pub unidentified: AtomicU64,
