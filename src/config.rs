@@ -15,9 +15,14 @@ use crate::signalling::session::SessionOptions;
 /// The slowest link sends a request's headers in less.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often sockets are pinged.
-const PING: Duration = Duration::from_secs(15);
-/// A socket from which nothing comes for this long is dead: two pings were not answered.
-const IDLE: Duration = Duration::from_secs(30);
+const PING: Duration = Duration::from_secs(4);
+/// A socket from which nothing comes for this long is dead: two pings were not answered. With [`GONE_AFTER`], which runs
+/// at the same time, the others know of a client that disappeared within 15 s.
+const IDLE: Duration = Duration::from_secs(12);
+/// A client with a broken socket of which nothing else is heard is gone for the others after this time.
+const GONE_AFTER: Duration = Duration::from_secs(10);
+/// How long a client may take to come back after its socket broke.
+const RESUME: Duration = Duration::from_secs(30);
 
 /// A hybrid SFU/MCU conferencing server: rooms forward tracks, constrained clients get one mixed stream.
 #[derive(Parser, Clone, Debug)]
@@ -279,6 +284,7 @@ impl Arguments {
                 peers_per_room: self.max_peers_per_room,
                 tracks_per_peer: self.max_tracks_per_peer,
                 empty_for: Duration::from_secs(self.room_empty_seconds),
+                gone_after: GONE_AFTER,
             },
             max_rooms: self.max_rooms,
             max_sockets: self.max_sockets,
@@ -286,6 +292,7 @@ impl Arguments {
             session: SessionOptions {
                 ping: PING,
                 idle: IDLE,
+                resume: RESUME,
                 max_message: self.max_message_kib * 1024,
             },
         })

@@ -1,8 +1,10 @@
 //! What a client asks of its room, free of the wire's form.
 
+use std::time::Instant;
+
 use crate::ids::PeerId;
 use crate::room::channel::ChannelReport;
-use crate::worker::{Delivery, LayoutKind, SourceType};
+use crate::worker::{Delivery, Layer, LayoutKind, SourceType, Target};
 
 /// How a client enters a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +54,18 @@ pub enum Quality {
         /// Temporal layer; `None`: the highest.
         temporal: Option<u8>,
     },
+}
+
+impl From<Quality> for Target {
+    fn from(quality: Quality) -> Self {
+        match quality {
+            Quality::None => Target::Paused,
+            Quality::Layer { spatial, temporal } => Target::UpTo {
+                layer: Layer(spatial),
+                temporal: temporal.unwrap_or(u8::MAX),
+            },
+        }
+    }
 }
 
 /// How the room's mixed picture should be divided.
@@ -127,4 +141,14 @@ pub enum Request {
     SwitchQuality(Quality),
     /// A report over the data channel `internal`.
     Report(ChannelReport),
+    /// Not the client's own words: its socket broke, and may be resumed.
+    SocketLost {
+        /// When something came over it last.
+        heard: Instant,
+    },
+    /// Not the client's own words: it has a new socket.
+    SocketBack {
+        /// It may have missed anything: it is told what holds now.
+        restate: bool,
+    },
 }

@@ -24,7 +24,7 @@ pub const EVENTS: usize = 8192;
 pub const MAILBOX: usize = 512;
 
 /// Commands that the worker had no place for are kept in order and tried again. When more than this many wait,
-/// requests of clients are refused with an error; joins, leaves and the end of the room still queue, and those
+/// requests of clients are refused with an error; joins, leaves, lost sockets and the end of the room still queue, and those
 /// are bounded by the number of members.
 pub const BACKLOG: usize = 256;
 
@@ -174,6 +174,9 @@ impl<R: Registry> RoomTask<R> {
                 mailbox,
                 reply,
             } => {
+                if let Some(absent) = self.room.gives_way() {
+                    self.leave(absent, "removed: its place is wanted, and it is not there");
+                }
                 let joined = self.room.handle_join(now(), peer, request);
                 if joined.is_ok() {
                     self.mailboxes.insert(peer, mailbox);
@@ -196,7 +199,11 @@ impl<R: Registry> RoomTask<R> {
     }
 
     fn handle_request(&mut self, peer: PeerId, request: Request) {
-        if self.backlog.len() > BACKLOG {
+        let is_clients_own = !matches!(
+            request,
+            Request::SocketLost { .. } | Request::SocketBack { .. }
+        );
+        if self.backlog.len() > BACKLOG && is_clients_own {
             self.notify(
                 peer,
                 Notice::Error("the server is overloaded: try again in a moment".into()),

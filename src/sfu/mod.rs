@@ -16,11 +16,15 @@ mod drops;
 mod forwarder;
 mod ingest;
 mod keyframe;
+#[cfg(test)]
+mod layers_tests;
+mod numbering;
 mod publisher;
 mod rate;
 mod rewriter;
 mod selector;
 mod subscriber;
+mod tap;
 mod target;
 #[cfg(test)]
 mod testing;
@@ -30,6 +34,7 @@ pub use drops::{DropCounters, DropReason};
 pub use keyframe::REQUEST_WINDOW;
 pub use publisher::Publisher;
 pub use subscriber::{FeedbackCounters, SenderStats, Subscriber};
+pub use tap::{Tap, Tapped, layer_for_mixing};
 pub use target::{Layer, LayerFigures, LayerSet, MAX_LAYERS, Target};
 
 use crate::ids::TrackKey;
@@ -49,6 +54,8 @@ pub struct PublishedTrack {
     pub kind: MediaKind,
     /// The codec its first packet had.
     pub codec: Codec,
+    /// It may come in several layers.
+    pub simulcast: bool,
 }
 
 /// A packet on its way from a track to its subscribers.

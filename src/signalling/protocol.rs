@@ -8,7 +8,7 @@ pub mod layout;
 mod server;
 
 pub use client::{ClientMessage, MAX_CHAT, ProtocolError};
-pub use server::{ServerMessage, VoiceDetected, VoicePacket, Welcome};
+pub use server::{Resumption, ServerMessage, VoiceDetected, VoicePacket, Welcome};
 
 use crate::worker::{Delivery, SourceType};
 

@@ -8,6 +8,7 @@ mod delivery;
 mod demux;
 mod figures;
 mod mixed;
+mod moved;
 mod session;
 mod socket;
 mod speaking;
@@ -18,7 +19,7 @@ mod thread;
 pub use crate::mcu::bus::{LayoutTile, MixedLayout};
 pub use crate::mcu::video::LayoutWish;
 pub use crate::rtp::params::SourceType;
-pub use crate::sfu::PublishedTrack;
+pub use crate::sfu::{Layer, PublishedTrack, Target};
 pub use figures::WorkerFigures;
 pub use start::{Media, MediaConfig, StartError, start_all};
 pub use talksy_mixer::video::layout::Kind as LayoutKind;
@@ -128,6 +129,13 @@ pub enum Command {
         /// Bit/s.
         bps: Option<u64>,
     },
+    /// What a peer gets of every forwarded picture, from now on.
+    SetTarget {
+        /// Who.
+        peer: PeerId,
+        /// Up to which layer, or nothing.
+        target: Target,
+    },
     /// What a track shows.
     SetSource {
         /// Which track.
@@ -149,6 +157,24 @@ pub enum Command {
         room: RoomKey,
         /// How.
         wish: LayoutWish,
+    },
+    /// Makes an offer with new ICE credentials, because nothing is heard of the client any more. The association,
+    /// its keys and all m-lines stay.
+    RestartIce {
+        /// Who.
+        peer: PeerId,
+    },
+    /// The client has a new socket and may have missed what was said on the old one: an offer that is out and the
+    /// layout are told once more.
+    Restate {
+        /// Who.
+        peer: PeerId,
+    },
+    /// The client has disappeared: what it publishes ends for the others. A track is published anew, under its old
+    /// key, with its next packet.
+    Suspend {
+        /// Who.
+        peer: PeerId,
     },
     /// Text for the peer's data channel `internal`; dropped while it is not open.
     SendText {
@@ -215,6 +241,16 @@ pub enum Event {
     },
     /// ICE and DTLS are up for the first time: media flows both ways.
     Connected {
+        /// Who.
+        peer: PeerId,
+    },
+    /// Nothing was heard of the peer's transport for [`MEDIA_SILENCE`]: no media, no answer to a check.
+    MediaSilent {
+        /// Who.
+        peer: PeerId,
+    },
+    /// It was heard again after [`Event::MediaSilent`].
+    MediaHeard {
         /// Who.
         peer: PeerId,
     },
@@ -285,6 +321,9 @@ pub enum Event {
         message: String,
     },
 }
+
+/// Silence until [`Event::MediaSilent`].
+pub const MEDIA_SILENCE: Duration = Duration::from_secs(5);
 
 /// How often a connected peer's figures go to its room.
 pub const STATS_INTERVAL: Duration = Duration::from_secs(1);

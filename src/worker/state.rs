@@ -9,7 +9,7 @@ use crate::mcu::bus::{Bus, Rung};
 use crate::mcu::video::VideoRung;
 use crate::rtp::params::Codec;
 use crate::rtp::unwrap::TimestampUnwrapper;
-use crate::sfu::SenderClock;
+use crate::sfu::{SenderClock, Tap, Target};
 use crate::worker::demux::Slot;
 use crate::worker::session::Session;
 use crate::worker::speaking::Speaking;
@@ -39,12 +39,16 @@ pub struct Peer {
     pub speaking: Speaking,
     /// Whether those levels exist; otherwise the mixer tells.
     pub has_levels: bool,
+    /// What it gets of every forwarded picture.
+    pub target: Target,
     /// The next sender's id.
     pub next_sender: u64,
     /// When the session's timers are due.
     pub deadline: Instant,
     /// When figures are due.
     pub stats_due: Instant,
+    /// What it published has ended for the others: its next packets publish it anew.
+    pub suspended: bool,
     /// Packets wait in the outbox.
     pub dirty: bool,
     /// Something happened that the session has to be asked about.
@@ -57,18 +61,6 @@ pub enum Receiving {
     Forward(BTreeMap<TrackKey, Forwarded>),
     /// The mixed pair.
     Mixed(MixedPair),
-}
-
-impl Receiving {
-    /// The tracks that are sent now.
-    pub fn tracks(&self) -> impl Iterator<Item = TrackKey> + '_ {
-        let (forwarded, mixed) = match self {
-            Receiving::Forward(tracks) => (Some(tracks.keys().copied()), None),
-            Receiving::Mixed(pair) => (None, Some([pair.audio_track, pair.video_track])),
-        };
-        let mixed = mixed.into_iter().flatten().flatten();
-        forwarded.into_iter().flatten().chain(mixed)
-    }
 }
 
 /// One forwarded track.
@@ -115,6 +107,8 @@ pub struct Track {
     pub muted: bool,
     /// The bus listens.
     pub tapped: bool,
+    /// What of it the bus hears or sees.
+    pub tap: Tap,
     /// Who gets it, on which sender.
     pub subscribers: Vec<(Slot, u64)>,
 }

@@ -22,6 +22,7 @@ let session = null;
 let peers = [];
 let starting = false;
 let wakeLock = null;
+let reachable = true;
 
 // ---- Joining and leaving -------------------------------------------------------------------------------------
 
@@ -70,7 +71,7 @@ function enter(options, stream) {
     joined, connection, peers: showPeers, remote: showRemote, gone: forget,
     mode: showMode, layout: showLayout, mixed: (mix) => stage.setMixed(mix),
     speaker: () => {}, voice, channel: () => stage.reportSizes({ again: true }),
-    error: noteError, retrying, refused, localChanged: showLocal,
+    signalling, error: noteError, retrying, refused, localChanged: showLocal,
   });
   showLocal();
   showMode(session.mode);
@@ -86,6 +87,7 @@ async function keepAwake() {
 }
 
 function joined({ clientId, mode }) {
+  reachable = true;
   monitor.follow(session);
   stage.setSelf(clientId);
   stage.clear();
@@ -127,10 +129,16 @@ function retrying(attempt) {
 
 function connection(state) {
   $('link-dot').dataset.state = state;
-  if (state === 'connected') setBanner(null);
+  if (state === 'connected') setBanner(reachable ? null : 'The server cannot be reached. Trying again…');
   if (state === 'disconnected') setBanner('The connection is interrupted…');
   if (state === 'failed') setBanner('The connection broke. Trying another way…');
   showAlone();
+}
+
+/** Media goes on without signalling; but who comes and goes is not told. */
+function signalling(works) {
+  reachable = works;
+  connection(session?.call?.pc?.connectionState ?? 'connecting');
 }
 
 function showPeers(list) {
@@ -311,7 +319,10 @@ document.addEventListener('keydown', (event) => {
   const button = { m: 'mute', v: 'camera', s: 'stats' }[event.key.toLowerCase()];
   if (button) $(button).click();
 });
-window.addEventListener('online', () => session?.retryNow());
+window.addEventListener('online', () => session?.networkChanged());
+navigator.connection?.addEventListener?.('change', () => {
+  if (navigator.onLine) session?.networkChanged();
+});
 document.addEventListener('visibilitychange', keepAwake);
 window.addEventListener('pagehide', (event) => {
   if (!event.persisted) leave();

@@ -117,6 +117,7 @@ impl Room {
         member.delivery = delivery;
         if changed {
             member.subscribed.clear();
+            member.delivered.clear();
             if link != Link::Lost {
                 self.command(Command::SetDelivery { peer, delivery });
             }

@@ -7,6 +7,7 @@ use crate::room::{LayoutRequest, ModeReason, TrackRef};
 use crate::rtp::params::Codec;
 use crate::worker::{LayoutKind, PublishedTrack, Renegotiation};
 
+mod presence;
 mod random;
 
 const ANN: PeerId = PeerId(1);
@@ -27,6 +28,7 @@ impl Bench {
             peers_per_room: 3,
             tracks_per_peer: 2,
             empty_for: Duration::from_secs(60),
+            gone_after: Duration::from_secs(10),
         })
     }
 
@@ -100,6 +102,7 @@ impl Bench {
             stream_id: format!("stream of {id}"),
             kind,
             codec,
+            simulcast: false,
         };
         self.event(Event::TrackPublished { peer, track });
     }

@@ -91,6 +91,21 @@ pub struct Welcome {
     pub name: String,
     /// How it receives.
     pub delivery: Delivery,
+    /// How its signalling goes on after its socket breaks.
+    pub resume: Resumption,
+}
+
+/// Where a client's signalling stands. Numbered messages are counted from 1, over all sockets of a stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resumption {
+    /// By which it comes back; good once.
+    pub token: Option<String>,
+    /// This socket goes on with an earlier one's stay.
+    pub resumed: bool,
+    /// Number of the server's last message before those that follow.
+    pub sent: u64,
+    /// Messages of the client that were taken.
+    pub received: u64,
 }
 
 /// The old server's voice activity object.
@@ -134,6 +149,7 @@ impl ServerMessage {
                 room_id: room_id.to_owned(),
                 name,
                 delivery,
+                resume: Resumption::default(),
             }),
             Notice::Answer(sdp) => ServerMessage::Answer(sdp),
             Notice::Offer(sdp) => ServerMessage::Offer(sdp),
@@ -157,6 +173,16 @@ impl ServerMessage {
             Notice::Stats(stats) => ServerMessage::TrackStats(Box::new((&*stats).into())),
             Notice::Error(text) => ServerMessage::Error(text),
         }
+    }
+
+    /// Whether it counts for a client that resumes: not what every socket begins with, nor figures, which the next
+    /// ones replace.
+    pub fn is_numbered(&self) -> bool {
+        let unnumbered = matches!(
+            self,
+            ServerMessage::ClientId(_) | ServerMessage::Welcome(_) | ServerMessage::TrackStats(_)
+        );
+        !unnumbered
     }
 
     fn kind(&self) -> &'static str {
@@ -209,6 +235,9 @@ enum Data<'a> {
         mode: &'static str,
         ice_servers: [(); 0],
         resume_token: Option<&'a str>,
+        resumed: bool,
+        sent: u64,
+        received: u64,
         server: ServerInfo,
     },
     Description {
@@ -377,7 +406,7 @@ impl<'a> From<&'a ServerMessage> for Data<'a> {
 }
 
 impl<'a> Data<'a> {
-    /// There is no TURN server to name and no session to resume yet: both are told as absent.
+    /// There is no TURN server to name yet: it is told as absent.
     fn welcome(welcome: &'a Welcome) -> Self {
         Data::Welcome {
             client_id: welcome.client_id.to_string(),
@@ -385,7 +414,10 @@ impl<'a> Data<'a> {
             name: &welcome.name,
             mode: mode_name(welcome.delivery),
             ice_servers: [],
-            resume_token: None,
+            resume_token: welcome.resume.token.as_deref(),
+            resumed: welcome.resume.resumed,
+            sent: welcome.resume.sent,
+            received: welcome.resume.received,
             server: ServerInfo {
                 version: env!("CARGO_PKG_VERSION"),
             },

@@ -152,9 +152,15 @@ fn the_messages_of_part_b() {
             room_id: "1111".into(),
             name: "Ann".into(),
             delivery: Delivery::Mixed,
+            resume: Resumption {
+                token: Some("T0ken".into()),
+                resumed: true,
+                sent: 17,
+                received: 4,
+            },
         }),
         &format!(
-            r#"{{"status":true,"type":"welcome","data":{{"client_id":"00000000000000a1","room_id":"1111","name":"Ann","mode":"mcu","ice_servers":[],"resume_token":null,"server":{{"version":"{version}"}}}}}}"#
+            r#"{{"status":true,"type":"welcome","data":{{"client_id":"00000000000000a1","room_id":"1111","name":"Ann","mode":"mcu","ice_servers":[],"resume_token":"T0ken","resumed":true,"sent":17,"received":4,"server":{{"version":"{version}"}}}}}}"#
         ),
     );
     golden(
