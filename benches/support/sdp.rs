@@ -55,7 +55,8 @@ pub fn offer(local: &Local) -> String {
     out
 }
 
-/// The offer of a microphone alone.
+/// The offer of a microphone alone. Of the comparison with other servers only.
+#[allow(dead_code)]
 pub fn offer_audio(local: &Local) -> String {
     let mut out = head("0");
     microphone(&mut out, local);

@@ -302,7 +302,7 @@ impl Bench {
 fn a_layer_that_stops_is_replaced_within_a_second_and_taken_again_when_it_returns() {
     let t0 = start();
     let mut bench = Bench::new();
-    let mut at = |bench: &mut Bench, from: u64, frames: u64, active| {
+    let at = |bench: &mut Bench, from: u64, frames: u64, active| {
         for tick in from..from + frames {
             bench.frame(t0 + ms(tick * 33), active);
         }

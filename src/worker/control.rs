@@ -43,7 +43,6 @@ impl Worker {
             Command::SetTarget { peer, target } => self.set_target(now, peer, target),
             Command::SetSource { track, source } => self.set_source(track, source),
             Command::SetMuted { track, muted } => self.set_muted(now, track, muted),
-            Command::SetLayout { room, wish } => self.set_layout(room, wish),
             Command::RestartIce { peer } => {
                 if let Some(peer) = self.peer_mut(peer) {
                     peer.session.restart_ice();
@@ -52,6 +51,7 @@ impl Worker {
             }
             Command::Restate { peer } => self.restate(peer),
             Command::Suspend { peer } => self.suspend(peer),
+            Command::SetLayout { room, wish } => self.set_layout(room, wish),
             Command::SendText { peer, text } => {
                 if let Some(peer) = self.peer_mut(peer) {
                     peer.session.send_text(now, &text);

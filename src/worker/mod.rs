@@ -150,14 +150,6 @@ pub enum Command {
         /// Muted?
         muted: bool,
     },
-    /// How the room's mixed picture is divided. All who receive it are told by [`Event::Layout`], also where it
-    /// was so before.
-    SetLayout {
-        /// Which room.
-        room: RoomKey,
-        /// How.
-        wish: LayoutWish,
-    },
     /// Makes an offer with new ICE credentials, because nothing is heard of the client any more. The association,
     /// its keys and all m-lines stay.
     RestartIce {
@@ -175,6 +167,14 @@ pub enum Command {
     Suspend {
         /// Who.
         peer: PeerId,
+    },
+    /// How the room's mixed picture is divided. All who receive it are told by [`Event::Layout`], also where it
+    /// was so before.
+    SetLayout {
+        /// Which room.
+        room: RoomKey,
+        /// How.
+        wish: LayoutWish,
     },
     /// Text for the peer's data channel `internal`; dropped while it is not open.
     SendText {
