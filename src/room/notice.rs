@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::ids::PeerId;
 use crate::room::snapshot::PeerSnapshot;
 use crate::rtp::params::MediaKind;
-use crate::worker::{Delivery, LayoutTile, Renegotiation, SourceType, VoiceReport};
+use crate::worker::{Delivery, MixedLayout, Renegotiation, SourceType, VoiceReport};
 
 /// A published track of another member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,12 +104,7 @@ pub enum Notice {
     /// Another member began or stopped speaking.
     Voice(Arc<VoiceReport>),
     /// The tiles of the mixed picture.
-    Layout {
-        /// Width and height in pixels.
-        canvas: (u32, u32),
-        /// Who is where.
-        tiles: Vec<LayoutTile>,
-    },
+    Layout(MixedLayout),
     /// A line of text.
     Chat {
         /// Who wrote it.

@@ -16,6 +16,8 @@ mod drops;
 mod forwarder;
 mod ingest;
 mod keyframe;
+#[cfg(test)]
+mod layers_tests;
 mod numbering;
 mod publisher;
 mod rate;

@@ -231,6 +231,11 @@ impl Worker {
             peer.session
                 .subscriber
                 .attach(forwarded.sender, key, track.info.codec);
+            if track.info.kind == MediaKind::Video {
+                peer.session
+                    .subscriber
+                    .set_target(forwarded.sender, peer.target);
+            }
             track.subscribers.push((slot, forwarded.sender));
             begun.push((key, line.mid.to_string(), track.info.kind));
         }
@@ -326,6 +331,33 @@ impl Worker {
         if wants_keyframe {
             let room = track.room;
             self.request_keyframe(now, room, packet.track, packet.layer);
+        }
+    }
+
+    /// Sets what a peer gets of every picture that is forwarded to it, and of those that will be.
+    pub(super) fn set_target(&mut self, now: Instant, id: PeerId, target: Target) {
+        let Some(&slot) = self.slots.get(&id) else {
+            return;
+        };
+        let peer = &mut self.peers[slot];
+        peer.target = target;
+        let Receiving::Forward(tracks) = &peer.receiving else {
+            return;
+        };
+        let mut wanted = Vec::new();
+        for (key, forwarded) in tracks {
+            let video = self
+                .tracks
+                .get(key)
+                .is_some_and(|track| track.info.kind == MediaKind::Video);
+            let subscriber = &mut peer.session.subscriber;
+            if video && let Some(layer) = subscriber.set_target(forwarded.sender, target) {
+                wanted.push((*key, layer));
+            }
+        }
+        let room = peer.room;
+        for (key, layer) in wanted {
+            self.request_keyframe(now, room, key, layer);
         }
     }
 

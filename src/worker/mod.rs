@@ -1,27 +1,39 @@
-//! The media thread: one UDP socket, the transports of its peers, the forwarding of its rooms.
+//! The media thread: one UDP port and its peers' TCP connections, the transports of its peers, the forwarding of its rooms.
 //!
 //! A room lives on one worker. The room's actor sends [`Command`]s and hears [`Event`]s; nothing else is shared.
 //! Packets never leave this thread between their arrival and their last departure.
 
+mod acceptor;
 mod control;
 mod delivery;
 mod demux;
 mod figures;
+mod load;
 mod mixed;
+mod moved;
+mod network;
 mod session;
 mod socket;
 mod speaking;
 mod start;
 mod state;
+mod streams;
+mod tcp;
 mod thread;
 mod voices;
 
-pub use crate::mcu::bus::LayoutTile;
+pub use crate::mcu::bus::{LayoutTile, MixedLayout};
+pub use crate::mcu::video::LayoutWish;
 pub use crate::rtp::params::SourceType;
-pub use crate::sfu::PublishedTrack;
+pub use crate::sfu::{Layer, PublishedTrack, Target};
+pub use acceptor::{Acceptor, AcceptorCounters, Directory, Incoming, listen};
 pub use figures::WorkerFigures;
+pub use load::Load;
+pub use network::is_missing_family;
 pub use speaking::{HOLD as SPEAKING_HOLD, VoicePacket};
 pub use start::{Media, MediaConfig, StartError, start_all};
+pub use talksy_mixer::video::layout::Kind as LayoutKind;
+pub use tcp::canonical;
 pub use thread::{WorkerConfig, start as start_worker};
 pub use voices::VoiceReport;
 
@@ -140,6 +152,13 @@ pub enum Command {
         /// Bit/s.
         bps: Option<u64>,
     },
+    /// What a peer gets of every forwarded picture, from now on.
+    SetTarget {
+        /// Who.
+        peer: PeerId,
+        /// Up to which layer, or nothing.
+        target: Target,
+    },
     /// What a track shows.
     SetSource {
         /// Which track.
@@ -154,6 +173,32 @@ pub enum Command {
         /// Muted?
         muted: bool,
     },
+    /// Makes an offer with new ICE credentials, because nothing is heard of the client any more. The association,
+    /// its keys and all m-lines stay.
+    RestartIce {
+        /// Who.
+        peer: PeerId,
+    },
+    /// The client has a new socket and may have missed what was said on the old one: an offer that is out and the
+    /// layout are told once more.
+    Restate {
+        /// Who.
+        peer: PeerId,
+    },
+    /// The client has disappeared: what it publishes ends for the others. A track is published anew, under its old
+    /// key, with its next packet.
+    Suspend {
+        /// Who.
+        peer: PeerId,
+    },
+    /// How the room's mixed picture is divided. All who receive it are told by [`Event::Layout`], also where it
+    /// was so before.
+    SetLayout {
+        /// Which room.
+        room: RoomKey,
+        /// How.
+        wish: LayoutWish,
+    },
     /// Text for the peer's data channel `internal`; dropped while it is not open.
     SendText {
         /// Who.
@@ -161,6 +206,8 @@ pub enum Command {
         /// JSON text.
         text: String,
     },
+    /// Of no room: a TCP connection whose first request names a peer of this worker.
+    Connect(Box<Incoming>),
     /// Of no room: what the worker did so far, for whoever prints it.
     Figures {
         /// Dropped unanswered by a worker that has ended.
@@ -219,6 +266,16 @@ pub enum Event {
     },
     /// ICE and DTLS are up for the first time: media flows both ways.
     Connected {
+        /// Who.
+        peer: PeerId,
+    },
+    /// Nothing was heard of the peer's transport for [`MEDIA_SILENCE`]: no media, no answer to a check.
+    MediaSilent {
+        /// Who.
+        peer: PeerId,
+    },
+    /// It was heard again after [`Event::MediaSilent`].
+    MediaHeard {
         /// Who.
         peer: PeerId,
     },
@@ -283,10 +340,8 @@ pub enum Event {
     Layout {
         /// To whom.
         peer: PeerId,
-        /// Canvas width and height in pixels.
-        canvas: (u32, u32),
         /// Who is where.
-        tiles: Vec<LayoutTile>,
+        layout: MixedLayout,
     },
     /// The figures of one peer, once a second while it has a connection.
     Stats {
@@ -304,6 +359,9 @@ pub enum Event {
     },
 }
 
+/// Silence until [`Event::MediaSilent`].
+pub const MEDIA_SILENCE: Duration = Duration::from_secs(5);
+
 /// How often a connected peer's figures go to its room.
 pub const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -320,6 +378,7 @@ pub const COMMAND_QUEUE: usize = 4096;
 pub struct WorkerHandle {
     commands: crossbeam_channel::Sender<Command>,
     wake: std::sync::Arc<dyn Fn() + Send + Sync>,
+    load: std::sync::Arc<Load>,
 }
 
 impl WorkerHandle {
@@ -328,7 +387,21 @@ impl WorkerHandle {
         commands: crossbeam_channel::Sender<Command>,
         wake: std::sync::Arc<dyn Fn() + Send + Sync>,
     ) -> Self {
-        WorkerHandle { commands, wake }
+        WorkerHandle {
+            commands,
+            wake,
+            load: Default::default(),
+        }
+    }
+
+    /// The same handle, which tells the load that the worker notes here.
+    pub fn with_load(self, load: std::sync::Arc<Load>) -> Self {
+        WorkerHandle { load, ..self }
+    }
+
+    /// How busy the worker is.
+    pub fn load(&self) -> &Load {
+        &self.load
     }
 
     /// Queues a command; never blocks.

@@ -8,10 +8,12 @@ mod support;
 
 mod call;
 mod churn;
+mod layouts;
 mod mixed;
 mod old_page;
 mod pace;
 mod renegotiation;
+mod simulcast;
 mod voices;
 
 use std::time::Duration;

@@ -99,7 +99,8 @@ async fn redundant_audio_goes_whole_to_browsers_and_plain_to_those_who_do_not_ta
         sounds.filter(|track| track.packets > 100).count() == 2
     };
     let seen = viewer.wait_until(DEADLINE, plain).await.unwrap();
-    let annas_stream = anna.value("talksy.session.localStream.id").await;
+    let annas_stream = anna.value("document.querySelector('#self-tile video').srcObject.id");
+    let annas_stream = annas_stream.await;
     for track in seen.tracks_of(MediaKind::Audio) {
         assert_eq!(track.codec.to_lowercase(), "audio/opus");
         let plain = track.bytes / track.packets;
