@@ -13,9 +13,12 @@ use crate::reach::IceServer;
 use crate::room::Limits;
 use crate::signalling::session::SessionOptions;
 use crate::turn::{PeerPolicy, PeersError};
+use crate::worker::VoiceLimits;
 
 /// The slowest link sends a request's headers in less.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest number of forwarded sounds or cameras that can be asked for: each packet looks at each place.
+pub(crate) const MAX_STREAMS: u64 = 64;
 /// How often sockets are pinged.
 const PING: Duration = Duration::from_secs(4);
 /// A socket from which nothing comes for this long is dead: two pings were not answered. With [`GONE_AFTER`], which runs
@@ -140,6 +143,19 @@ pub struct Arguments {
     /// Published tracks of one participant at one time
     #[arg(long, env = "TALKSY_MAX_TRACKS_PER_PEER", default_value_t = 8)]
     pub max_tracks_per_peer: usize,
+
+    /// Sounds of one room that are forwarded to each participant at one time: the loudest. 0: all of them
+    #[arg(
+        long,
+        env = "TALKSY_MAX_AUDIO_STREAMS",
+        default_value_t = 16,
+        value_name = "N"
+    )]
+    pub max_audio_streams: usize,
+
+    /// Cameras of one room that are forwarded to each participant at one time: of those who spoke last. 0: all of them
+    #[arg(long, env = "TALKSY_LAST_N", default_value_t = 0, value_name = "N")]
+    pub last_n: usize,
 
     /// Signalling sockets at one time
     #[arg(long, env = "TALKSY_MAX_SOCKETS", default_value_t = 10_000)]
@@ -298,6 +314,13 @@ impl Arguments {
             1,
             256,
         )?;
+        range(
+            "--max-audio-streams",
+            self.max_audio_streams as u64,
+            0,
+            MAX_STREAMS,
+        )?;
+        range("--last-n", self.last_n as u64, 0, MAX_STREAMS)?;
         range("--max-sockets", self.max_sockets as u64, 1, 1_000_000)?;
         range("--max-message-kib", self.max_message_kib as u64, 16, 16_384)?;
         if let Some(demo) = self.demo {
@@ -321,6 +344,10 @@ impl Arguments {
                 peers_per_room: self.max_peers_per_room,
                 tracks_per_peer: self.max_tracks_per_peer,
                 empty_for: Duration::from_secs(self.room_empty_seconds),
+                voices: VoiceLimits {
+                    audio: stream_limit(self.max_audio_streams),
+                    video: stream_limit(self.last_n),
+                },
                 gone_after: GONE_AFTER,
             },
             max_rooms: self.max_rooms,
@@ -399,6 +426,11 @@ impl Arguments {
 /// Container files often set a variable to nothing when they mean to leave it out.
 fn given(path: &Option<PathBuf>) -> Option<&PathBuf> {
     path.as_ref().filter(|p| !p.as_os_str().is_empty())
+}
+
+/// 0 stands for no limit.
+pub(crate) fn stream_limit(limit: usize) -> Option<usize> {
+    (limit > 0).then_some(limit)
 }
 
 /// As many as can handle packets at once. The codec threads share the cores with them, and the system's scheduler is fair:

@@ -47,6 +47,7 @@ impl Server {
         let opened = worker.send(Command::OpenRoom {
             room,
             events: sender,
+            voices: Default::default(),
         });
         opened.expect("room in the queue");
         Server {

@@ -14,6 +14,7 @@ pub mod ntp;
 pub mod opus;
 pub mod params;
 pub mod reception;
+pub mod red;
 pub mod rtcp;
 pub mod rtx;
 pub mod twcc;

@@ -21,8 +21,10 @@ mod layers_tests;
 mod numbering;
 mod publisher;
 mod rate;
+mod redundant;
 mod rewriter;
 mod selector;
+mod speakers;
 mod subscriber;
 mod tap;
 mod target;
@@ -33,6 +35,8 @@ pub use clock::SenderClock;
 pub use drops::{DropCounters, DropReason};
 pub use keyframe::REQUEST_WINDOW;
 pub use publisher::Publisher;
+pub use redundant::Redundant;
+pub use speakers::{ELECTION, Passage, Sound, Speakers, VoiceId};
 pub use subscriber::{FeedbackCounters, SenderStats, Subscriber};
 pub use tap::{Tap, Tapped, layer_for_mixing};
 pub use target::{Layer, LayerFigures, LayerSet, MAX_LAYERS, Target};
@@ -98,6 +102,10 @@ pub struct Received<'p> {
     pub orientation: Option<u8>,
     /// Passed on as it came, where the leg negotiated it.
     pub dependency_descriptor: Option<&'p [u8]>,
+    /// The whole payload, where the publisher sent redundant audio (RFC 2198): `payload` is its newest frame.
+    pub red: Option<Redundant<'p>>,
+    /// It was lost, and found in redundant audio that came later. A leg that takes that packet whole has it too.
+    pub within_red: bool,
     /// Without padding. Empty: the publisher sent padding only; it is forwarded to keep the sequence whole.
     pub payload: &'p [u8],
 }

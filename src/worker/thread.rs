@@ -15,6 +15,7 @@ use crate::mcu::bus::{BusOutput, BusSender, CodecPools, OUTPUT_QUEUE};
 use crate::rtp::demux::{DatagramKind, classify};
 use crate::rtp::h264::Packetizer;
 use crate::rtp::ntp::Ntp;
+use crate::rtp::params::MediaKind;
 use crate::sfu::SenderClock;
 use crate::transport::{Identity, TransportError};
 use crate::worker::acceptor::Directory;
@@ -338,21 +339,14 @@ impl Worker {
     fn handle_packet(&mut self, now: Instant, slot: Slot, packet: &crate::sfu::Received<'_>) {
         let peer = &self.peers[slot];
         if packet.first || (peer.suspended && !peer.published.contains(&packet.track)) {
-            self.publish(slot, packet.track);
+            self.publish(now, slot, packet.track);
             self.flagged = true;
         }
-        if let Some(level) = packet.level {
-            let peer = &mut self.peers[slot];
-            peer.has_levels = true;
-            let muted = self
-                .tracks
-                .get(&packet.track)
-                .is_none_or(|track| track.muted);
-            if !muted
-                && let Some(speaking) = peer.speaking.handle_level(now, level.dbov, level.voice)
-            {
-                self.on_speaking(slot, speaking);
-            }
+        if packet.codec.kind() == MediaKind::Audio {
+            self.hear(now, slot, packet);
+        }
+        for lost in packet.recovered() {
+            self.forward(now, &lost);
         }
         self.forward(now, packet);
     }
@@ -382,6 +376,7 @@ impl Worker {
         for room in self.rooms.values_mut() {
             room.flush_backlog();
         }
+        self.elect(now);
         self.socket.streams.sweep(now);
         let packets = self.socket.packets();
         self.load.note(now, packets, self.peers.len());
@@ -401,7 +396,7 @@ impl Worker {
             if peer.deadline <= now {
                 peer.session.handle_timeout(now);
                 if let Some(speaking) = peer.speaking.handle_timeout(now) {
-                    self.on_speaking(slot, speaking);
+                    self.on_voice(now, slot, None, speaking);
                 }
                 self.service(now, slot);
             }

@@ -14,6 +14,7 @@ mod old_page;
 mod pace;
 mod renegotiation;
 mod simulcast;
+mod voices;
 
 use std::time::Duration;
 use talksy_unit::demo::Sound;
