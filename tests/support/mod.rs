@@ -7,6 +7,7 @@ pub mod analysis;
 pub mod browser;
 pub mod call;
 pub mod media;
+pub mod network;
 pub mod page;
 pub mod peer;
 pub mod person;

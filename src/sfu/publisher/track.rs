@@ -6,7 +6,6 @@ use crate::ids::TrackKey;
 use crate::rtp::extension::Extensions;
 use crate::rtp::header::RtpPacket;
 use crate::rtp::keyframe::starts_keyframe;
-use crate::rtp::nack::GapChange;
 use crate::rtp::params::{Codec, MediaKind, PayloadParams, ReceiveLine, Ssrc};
 use crate::rtp::rtcp::write;
 use crate::rtp::rtx;
@@ -131,12 +130,15 @@ impl Track {
             media.payload.len(),
             media.recovered,
         );
-        let overflow =
-            media.params.nack && stream.nack.handle_packet(now, media.seq) == GapChange::Overflow;
+        if media.params.nack {
+            stream.nack.handle_packet(now, media.seq);
+        }
         let keyframe = starts_keyframe(codec, media.payload);
         if keyframe {
+            stream.nack.handle_keyframe(media.seq);
             layer.keyframes.handle_keyframe();
-        } else if overflow && codec.kind() == MediaKind::Video {
+        } else if stream.nack.is_broken() && codec.kind() == MediaKind::Video {
+            // Asked for with every packet until it comes: the request may be lost, too.
             layer.keyframes.request(now);
         }
         if media.payload.is_empty() && self.codec.is_none() {
