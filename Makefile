@@ -1,5 +1,6 @@
 # make run          build and start the server          make run ARGS="--demo 6" PORT=8080
 # make test         everything that has to hold          make test TESTS="--test harness"   only these integration tests
+# make fuzz         every parser of network bytes against random input (FUZZ_SECONDS each)
 # make bench        every benchmark, with its figures
 # make docker-check what can be checked of the Dockerfile without an engine
 # See the README for what they need; on Debian they install it themselves.
@@ -16,7 +17,10 @@ TEST_NEEDS := chromium:chromium chromedriver:chromium-driver ip:iproute2 ethtool
 # The namespace has no way out: whatever cargo downloads has to be there before.
 INSIDE := tests/in-namespace env CARGO_NET_OFFLINE=true $(CARGO)
 
-.PHONY: run build test check unit-test browser-test bench docker-check toolchain
+FUZZ_SECONDS ?= 5
+PEERS ?= forward mix
+
+.PHONY: run build test check unit-test browser-test fuzz bench peers docker-check toolchain
 
 run: build
 	$(if $(PORT),PORT=$(PORT)) target/release/talksy-unit $(ARGS)
@@ -25,7 +29,7 @@ build: toolchain
 	@.ci/need $(BUILD_NEEDS)
 	$(CARGO) build --release --locked --bin talksy-unit
 
-test: check unit-test browser-test
+test: check unit-test fuzz browser-test
 	@echo "make test: all passed"
 
 # What can be seen without running anything.
@@ -43,6 +47,11 @@ unit-test: toolchain
 	$(INSIDE) test --workspace --lib --bins
 	$(INSIDE) test --workspace --doc
 
+# Every parser of network bytes, for a few seconds each: make fuzz FUZZ_SECONDS=600
+fuzz: toolchain
+	@.ci/need $(BUILD_NEEDS)
+	@CARGO="$(CARGO)" .ci/fuzz $(FUZZ_SECONDS)
+
 # One test at a time: each may have three browsers, and a browser wants half a core.
 browser-test: toolchain $(PYENV)/ready
 	@.ci/need $(BUILD_NEEDS) $(TEST_NEEDS)
@@ -58,6 +67,13 @@ $(PYENV)/ready: tests/py/requirements.txt
 bench: toolchain
 	@.ci/need $(BUILD_NEEDS)
 	@set -e; for bench in $(BENCHES); do $(CARGO) bench --locked --bench $$bench; done
+
+# Beside other servers, which it installs: see benches/peers/README.md.
+peers: toolchain
+	@.ci/need $(BUILD_NEEDS) ip:iproute2 unshare:util-linux janus:janus
+	$(CARGO) build --release --locked --bin talksy-unit
+	$(CARGO) bench --locked --no-run --bench peers
+	$(INSIDE) bench --bench peers -- $(PEERS)
 
 # The image's steps one by one: the sources that are copied, the build line, the libraries of the binary, the health check.
 docker-check: build

@@ -5,11 +5,12 @@ use std::time::Instant;
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::mcu::audio::MixId;
 use crate::mcu::bus::Rung;
+use crate::worker::delivery::BEST_LAYER;
 use crate::worker::demux::Slot;
 use crate::worker::session::{Refusal, Session};
 use crate::worker::state::{MediaRoom, Peer, Receiving};
 use crate::worker::thread::Worker;
-use crate::worker::{Command, Delivery, Event, PeerParams, Renegotiation, SourceType};
+use crate::worker::{Command, Delivery, Event, PeerParams, Renegotiation, SourceType, Target};
 
 impl Worker {
     pub(super) fn handle_command(&mut self, now: Instant, command: Command) {
@@ -39,8 +40,18 @@ impl Worker {
             Command::Subscribe { peer, tracks } => self.subscribe(peer, &tracks),
             Command::SetDelivery { peer, delivery } => self.set_delivery(now, peer, delivery),
             Command::SetReceiveLimit { peer, bps } => self.set_receive_limit(peer, bps),
+            Command::SetTarget { peer, target } => self.set_target(now, peer, target),
             Command::SetSource { track, source } => self.set_source(track, source),
             Command::SetMuted { track, muted } => self.set_muted(now, track, muted),
+            Command::RestartIce { peer } => {
+                if let Some(peer) = self.peer_mut(peer) {
+                    peer.session.restart_ice();
+                    peer.touched = true;
+                }
+            }
+            Command::Restate { peer } => self.restate(peer),
+            Command::Suspend { peer } => self.suspend(peer),
+            Command::SetLayout { room, wish } => self.set_layout(room, wish),
             Command::SendText { peer, text } => {
                 if let Some(peer) = self.peer_mut(peer) {
                     peer.session.send_text(now, &text);
@@ -57,6 +68,28 @@ impl Worker {
     fn peer_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
         let slot = *self.slots.get(&id)?;
         self.peers.get_mut(slot)
+    }
+
+    fn restate(&mut self, id: PeerId) {
+        let Some(&slot) = self.slots.get(&id) else {
+            return;
+        };
+        let peer = &mut self.peers[slot];
+        peer.session.repeat_offer();
+        peer.touched = true;
+        if matches!(peer.receiving, Receiving::Mixed(_)) {
+            self.tell_layout(slot);
+        }
+    }
+
+    fn suspend(&mut self, id: PeerId) {
+        let Some(&slot) = self.slots.get(&id) else {
+            return;
+        };
+        for track in std::mem::take(&mut self.peers[slot].published) {
+            self.end_track(track, true);
+        }
+        self.peers[slot].suspended = true;
     }
 
     /// A description or a candidate: what cannot be done is told to the client. A client that has made itself a
@@ -113,9 +146,11 @@ impl Worker {
             published: Vec::new(),
             speaking: Default::default(),
             has_levels: false,
+            target: Target::BEST,
             next_sender: 1,
             deadline: now,
             stats_due: now + super::STATS_INTERVAL,
+            suspended: false,
             dirty: false,
             touched: true,
         });
@@ -259,7 +294,7 @@ impl Worker {
             bus.set_muted(key, muted);
         }
         if !muted {
-            self.request_keyframe(now, room, key);
+            self.request_keyframe(now, room, key, BEST_LAYER);
         }
         self.update_bus(room);
     }

@@ -11,27 +11,32 @@ use crate::mcu::feed::VideoPacket;
 use crate::mcu::video::{Participant, VideoRung};
 use crate::rtp::ntp::Ntp;
 use crate::rtp::params::{Codec, MediaKind, SendLine};
-use crate::sfu::{Layer, Received, SenderClock};
-use crate::worker::delivery::{Carried, open_sender};
+use crate::sfu::{DropReason, Layer, LayerSet, Received, SenderClock, Tap};
+use crate::worker::delivery::{BEST_LAYER, Carried, open_sender};
 use crate::worker::demux::Slot;
 use crate::worker::figures::mixed_track_id;
 use crate::worker::session::Forwarding;
 use crate::worker::state::{MixedPair, MixedTrack, Receiving, is_mixable};
 use crate::worker::thread::Worker;
-use crate::worker::{Event, LayoutTile, SourceType};
+use crate::worker::{Event, LayoutWish, MixedLayout, SourceType};
 
 /// Stream and track ids of the mixed pair.
 pub(super) const MIXED_STREAM: &str = "mixed";
 
-/// Hands a copy of a packet to the codec threads.
-pub(super) fn tap(bus: &Bus, now: Instant, packet: &Received<'_>) {
+/// Hands a copy of a packet to the codec threads, if it is of the layer that they take. True: nothing goes there before
+/// a keyframe of the packet's layer.
+pub(super) fn tap(bus: &Bus, tap: &mut Tap, now: Instant, packet: &Received<'_>) -> bool {
+    let place = match tap.take(now, packet) {
+        Ok(place) => place,
+        Err(reason) => return reason == DropReason::AwaitingKeyframe,
+    };
     let payload = Bytes::copy_from_slice(packet.payload);
-    let timestamp = packet.timestamp as u32;
+    let timestamp = place.timestamp as u32;
     match packet.codec {
         Codec::Opus => bus.push_audio(
             packet.track,
             AudioPacket {
-                seq: packet.seq,
+                seq: place.seq,
                 timestamp,
                 arrival: now,
                 level: packet.level.map(|level| AudioLevel {
@@ -44,7 +49,7 @@ pub(super) fn tap(bus: &Bus, now: Instant, packet: &Received<'_>) {
         Codec::H264 => bus.push_video(
             packet.track,
             VideoPacket {
-                seq: packet.seq,
+                seq: place.seq,
                 timestamp,
                 marker: packet.marker,
                 orientation: packet.orientation.unwrap_or(0),
@@ -54,6 +59,7 @@ pub(super) fn tap(bus: &Bus, now: Instant, packet: &Received<'_>) {
         ),
         Codec::Vp8 | Codec::Vp9 | Codec::Av1 => {}
     }
+    false
 }
 
 impl Worker {
@@ -142,9 +148,10 @@ impl Worker {
         if room.bus.is_some() && (!is_heard || room.is_mix_broken()) {
             room.end_mix();
             let tracks = self.tracks.values_mut();
-            tracks
-                .filter(|track| track.room == key)
-                .for_each(|track| track.tapped = false);
+            tracks.filter(|track| track.room == key).for_each(|track| {
+                track.tapped = false;
+                track.tap = Tap::default();
+            });
         }
         if !is_heard {
             return;
@@ -153,6 +160,9 @@ impl Worker {
         let bus = room
             .bus
             .get_or_insert_with(|| Bus::start(key, &self.codecs, self.bus_sender.clone()));
+        if is_new {
+            bus.set_layout(room.layout_wish);
+        }
         for slot in room.members.iter().filter(|_| is_new) {
             let Some(peer) = peers.get(*slot) else {
                 continue;
@@ -171,12 +181,14 @@ impl Worker {
             if peer.published.is_empty() {
                 continue;
             }
-            let mut muted = true;
+            let (mut muted, mut camera_off) = (true, true);
             for track_key in &peer.published {
                 let Some(track) = self.tracks.get_mut(track_key) else {
                     continue;
                 };
-                muted &= track.info.kind == MediaKind::Video || track.muted;
+                let is_video = track.info.kind == MediaKind::Video;
+                muted &= is_video || track.muted;
+                camera_off &= !is_video || track.muted || track.source == SourceType::Screen;
                 if track.tapped || !is_mixable(track.info.codec) {
                     continue;
                 }
@@ -195,6 +207,8 @@ impl Worker {
                 name: peer.params.name.clone(),
                 speaking: peer.speaking.is_speaking(),
                 muted,
+                camera_off,
+                avatar: None,
             });
         }
         bus.set_participants(participants);
@@ -211,12 +225,20 @@ impl Worker {
             .get(&peer.room)
             .and_then(|room| room.layouts.get(&pair.rung.video()))
             .cloned();
-        if let (true, Some((canvas, tiles))) = (pair.listening, layout) {
-            self.emit(slot, |peer| Event::Layout {
-                peer,
-                canvas,
-                tiles,
-            });
+        if let (true, Some(layout)) = (pair.listening, layout) {
+            self.emit(slot, |peer| Event::Layout { peer, layout });
+        }
+    }
+
+    /// The wish outlives the bus. What the bus says next is told to everybody: it is the answer.
+    pub(super) fn set_layout(&mut self, key: RoomKey, wish: LayoutWish) {
+        let Some(room) = self.rooms.get_mut(&key) else {
+            return;
+        };
+        room.layout_wish = wish;
+        room.layouts.clear();
+        if let Some(bus) = &room.bus {
+            bus.set_layout(wish);
         }
     }
 
@@ -249,35 +271,23 @@ impl Worker {
             } => {
                 self.send_picture(now, room, rung, timestamp, keyframe, &access_unit);
             }
-            BusOutput::Layout {
-                room,
-                rung,
-                canvas,
-                tiles,
-            } => self.on_layout(room, rung, canvas, tiles),
+            BusOutput::Layout { room, rung, layout } => self.on_layout(room, rung, layout),
             BusOutput::KeyframeWanted { track } => {
                 if let Some(room) = self.tracks.get(&track).map(|track| track.room) {
-                    self.request_keyframe(now, room, track);
+                    self.request_keyframe(now, room, track, BEST_LAYER);
                 }
             }
         }
     }
 
-    fn on_layout(
-        &mut self,
-        key: RoomKey,
-        rung: VideoRung,
-        canvas: (u32, u32),
-        tiles: Vec<LayoutTile>,
-    ) {
+    fn on_layout(&mut self, key: RoomKey, rung: VideoRung, layout: MixedLayout) {
         let Some(room) = self.rooms.get_mut(&key).filter(|room| room.bus.is_some()) else {
             return;
         };
-        let new = (canvas, tiles);
-        if room.layouts.get(&rung) == Some(&new) {
+        if room.layouts.get(&rung) == Some(&layout) {
             return;
         }
-        room.layouts.insert(rung, new);
+        room.layouts.insert(rung, layout);
         for slot in room.members.clone() {
             if matches!(&self.peers[slot].receiving, Receiving::Mixed(pair) if pair.rung.video() == rung)
             {
@@ -430,12 +440,17 @@ fn next_packet<'p>(
         first: false,
         codec,
         layer: Layer::default(),
+        layers: LayerSet::LOWEST,
+        temporal: 0,
+        rises_to: 0,
         generation: 0,
         seq: stream.seq,
         timestamp,
+        shift: None,
         marker,
         keyframe,
         recovered: false,
+        broken: false,
         level: None,
         orientation: None,
         dependency_descriptor: None,

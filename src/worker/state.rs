@@ -9,11 +9,13 @@ use crate::mcu::bus::{Bus, Rung};
 use crate::mcu::video::VideoRung;
 use crate::rtp::params::Codec;
 use crate::rtp::unwrap::TimestampUnwrapper;
-use crate::sfu::SenderClock;
+use crate::sfu::{SenderClock, Tap, Target};
 use crate::worker::demux::Slot;
 use crate::worker::session::Session;
 use crate::worker::speaking::Speaking;
-use crate::worker::{Event, EventSender, LayoutTile, PeerParams, PublishedTrack, SourceType};
+use crate::worker::{
+    Event, EventSender, LayoutWish, MixedLayout, PeerParams, PublishedTrack, SourceType,
+};
 
 /// Events of a room that wait because its actor's queue is full. Beyond it events are dropped and counted: the
 /// actor is stuck, and its clients time out.
@@ -37,12 +39,16 @@ pub struct Peer {
     pub speaking: Speaking,
     /// Whether those levels exist; otherwise the mixer tells.
     pub has_levels: bool,
+    /// What it gets of every forwarded picture.
+    pub target: Target,
     /// The next sender's id.
     pub next_sender: u64,
     /// When the session's timers are due.
     pub deadline: Instant,
     /// When figures are due.
     pub stats_due: Instant,
+    /// What it published has ended for the others: its next packets publish it anew.
+    pub suspended: bool,
     /// Packets wait in the outbox.
     pub dirty: bool,
     /// Something happened that the session has to be asked about.
@@ -55,18 +61,6 @@ pub enum Receiving {
     Forward(BTreeMap<TrackKey, Forwarded>),
     /// The mixed pair.
     Mixed(MixedPair),
-}
-
-impl Receiving {
-    /// The tracks that are sent now.
-    pub fn tracks(&self) -> impl Iterator<Item = TrackKey> + '_ {
-        let (forwarded, mixed) = match self {
-            Receiving::Forward(tracks) => (Some(tracks.keys().copied()), None),
-            Receiving::Mixed(pair) => (None, Some([pair.audio_track, pair.video_track])),
-        };
-        let mixed = mixed.into_iter().flatten().flatten();
-        forwarded.into_iter().flatten().chain(mixed)
-    }
 }
 
 /// One forwarded track.
@@ -113,6 +107,8 @@ pub struct Track {
     pub muted: bool,
     /// The bus listens.
     pub tapped: bool,
+    /// What of it the bus hears or sees.
+    pub tap: Tap,
     /// Who gets it, on which sender.
     pub subscribers: Vec<(Slot, u64)>,
 }
@@ -158,7 +154,9 @@ pub struct MediaRoom {
     /// Likewise its pictures.
     pub video_time: TimestampUnwrapper,
     /// The last layout of each picture.
-    pub layouts: HashMap<VideoRung, ((u32, u32), Vec<LayoutTile>)>,
+    pub layouts: HashMap<VideoRung, MixedLayout>,
+    /// How the picture is to be divided.
+    pub layout_wish: LayoutWish,
 }
 
 impl MediaRoom {
@@ -175,6 +173,7 @@ impl MediaRoom {
             audio_time: TimestampUnwrapper::default(),
             video_time: TimestampUnwrapper::default(),
             layouts: HashMap::new(),
+            layout_wish: LayoutWish::default(),
         }
     }
 

@@ -19,6 +19,7 @@ use crate::sfu::SenderClock;
 use crate::transport::{Identity, TransportError};
 use crate::worker::demux::{Demux, Slot};
 use crate::worker::figures::WorkerFigures;
+use crate::worker::moved::Trials;
 use crate::worker::session::{Session, SessionEvent};
 use crate::worker::socket::{Path, ReceiveBatch, Socket};
 use crate::worker::state::{MediaRoom, Peer, Receiving, Track};
@@ -43,6 +44,8 @@ pub struct WorkerCounters {
     pub unknown: u64,
     /// Neither STUN, DTLS, RTP nor RTCP.
     pub unclassified: u64,
+    /// The first media of a client from its new address, used up to find out whose it is.
+    pub moved: u64,
 }
 
 /// What a worker is started with.
@@ -81,6 +84,9 @@ pub(super) struct Worker {
     commands: Receiver<Command>,
     bus: Receiver<BusOutput>,
     next_timer: Instant,
+    pub(super) trials: Trials,
+    /// A copy of the datagram that is tried.
+    pub(super) scratch: Vec<u8>,
     pub(super) counters: WorkerCounters,
     /// The counters of sessions and rooms that are gone.
     pub(super) past: WorkerFigures,
@@ -122,6 +128,8 @@ pub fn start(name: &str, config: WorkerConfig) -> io::Result<(WorkerHandle, Sock
         commands,
         bus,
         next_timer: Instant::now(),
+        trials: Trials::new(Instant::now()),
+        scratch: Vec::new(),
         counters: WorkerCounters::default(),
         past: WorkerFigures::default(),
     };
@@ -213,6 +221,14 @@ impl Worker {
                 return;
             }
         };
+        if slot.is_none()
+            && matches!(kind, DatagramKind::Rtp | DatagramKind::Rtcp)
+            && self.find_moved(now, path.remote, datagram).is_some()
+        {
+            self.counters.moved += 1;
+            self.service_touched(now);
+            return;
+        }
         let Some((slot, peer)) = slot.and_then(|slot| Some((slot, self.peers.get_mut(slot)?)))
         else {
             self.counters.unknown += 1;
@@ -252,7 +268,8 @@ impl Worker {
     }
 
     fn handle_packet(&mut self, now: Instant, slot: Slot, packet: &crate::sfu::Received<'_>) {
-        if packet.first {
+        let peer = &self.peers[slot];
+        if packet.first || (peer.suspended && !peer.published.contains(&packet.track)) {
             self.publish(slot, packet.track);
             self.flagged = true;
         }
@@ -284,8 +301,8 @@ impl Worker {
         let wishes = peer.session.subscriber.handle_rtcp(wall, compound);
         peer.touched = true;
         self.touched.push(slot);
-        for key in wishes {
-            self.request_keyframe(now, room, key);
+        for (key, layer) in wishes {
+            self.request_keyframe(now, room, key, layer);
         }
     }
 
@@ -363,8 +380,10 @@ impl Worker {
         let mut clocks: Clocks = Default::default();
         let reports = self.peers[slot].session.subscriber.poll_timeout();
         if reports.is_some_and(|at| at <= now) {
-            let keys = self.peers[slot].receiving.tracks();
-            clocks.extend(keys.filter_map(|key| Some((key, self.clock(slot, key)?))));
+            let flows = self.peers[slot].session.subscriber.flows();
+            clocks.extend(
+                flows.filter_map(|(key, stream)| Some((key, self.clock(slot, key, stream)?))),
+            );
         }
         let peer = &mut self.peers[slot];
         peer.session.poll_media(now, wall, &mut |key| {
@@ -382,14 +401,14 @@ impl Worker {
     }
 
     /// RTP time against the wall, for sender reports of what `slot` is sent.
-    fn clock(&self, slot: Slot, key: TrackKey) -> Option<SenderClock> {
+    fn clock(&self, slot: Slot, key: TrackKey, stream: u32) -> Option<SenderClock> {
         match self.tracks.get(&key) {
             Some(track) => self
                 .peers
                 .get(track.publisher)?
                 .session
                 .publisher
-                .clock(key),
+                .clock(key, stream),
             None => self.rooms.get(&self.peers[slot].room)?.mixed_clock(key),
         }
     }
@@ -418,6 +437,8 @@ impl Worker {
                 self.emit(slot, |peer| Event::Connected { peer });
                 self.begin_listening(slot);
             }
+            SessionEvent::Silent => self.emit(slot, |peer| Event::MediaSilent { peer }),
+            SessionEvent::Heard => self.emit(slot, |peer| Event::MediaHeard { peer }),
             SessionEvent::Text(text) => self.emit(slot, |peer| Event::ChannelText { peer, text }),
             SessionEvent::Closed(reason) => self.on_closed(now, slot, reason),
         }

@@ -4,11 +4,12 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use crate::alone;
+use crate::support::network::bridge::Way;
 use crate::support::network::impairment::{
     Bursts, Cause, Fate, Impairment, Jitter, Rate, Settings,
 };
 use crate::support::network::trace::{Packet, Repairs, Seen, parse};
-use crate::support::network::{Network, SERVER, Way};
+use crate::support::network::{Network, SERVER};
 
 const MS: Duration = Duration::from_millis(1);
 

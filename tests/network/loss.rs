@@ -5,9 +5,10 @@ use serde_json::Value;
 use std::time::{Duration, Instant};
 
 use crate::support::media::{Camera, GREEN, RED};
+use crate::support::network::Network;
+use crate::support::network::bridge::{Measured, Way};
 use crate::support::network::impairment::{Bursts, Jitter, Settings};
 use crate::support::network::trace::{Repairs, losses};
-use crate::support::network::{Measured, Network, Way};
 use crate::support::person::{Person, of_kind};
 use crate::support::server::Server;
 use crate::{HIGH_VOICE, LOW_VOICE, alone};

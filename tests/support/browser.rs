@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::analysis::Recording;
 use super::media::{Camera, write_wav};
-use super::network::Namespace;
+use super::network::namespace::Namespace;
 use super::process::{Process, end_marked, free_port};
 use super::{eventually, page};
 

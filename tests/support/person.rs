@@ -35,6 +35,11 @@ impl Person {
         Self::at(server, &format!("{query}&publish=0"), None, None).await
     }
 
+    /// Opens a page at any address, e.g. behind a bad network.
+    pub async fn open_at(url: &str, camera: Camera, sound: Sound) -> Self {
+        Self::at_url(url, Some(camera), Some(sound)).await
+    }
+
     /// As [`Person::open`], from a network of their own.
     pub async fn afar(
         server: &Server,
@@ -72,8 +77,12 @@ impl Person {
         camera: Option<Camera>,
         microphone: Option<Sound>,
     ) -> Self {
+        Self::at_url(&server.page(query), camera, microphone).await
+    }
+
+    async fn at_url(url: &str, camera: Option<Camera>, microphone: Option<Sound>) -> Self {
         let browser = Browser::start(&Devices { camera, microphone }).await;
-        Self::visit(browser, &server.page(query), microphone).await
+        Self::visit(browser, url, microphone).await
     }
 
     async fn visit(browser: Browser, page: &str, sound: Option<Sound>) -> Self {

@@ -1,8 +1,9 @@
 //! What a room knows of a member and of its tracks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use super::presence::Presence;
 use crate::ids::{PeerId, TrackKey};
 use crate::room::JoinRequest;
 use crate::room::snapshot::PeerSnapshot;
@@ -18,6 +19,9 @@ pub(super) struct Member {
     /// Own tracks, in order of arrival: at most the limit.
     pub(super) published: Vec<TrackKey>,
     pub(super) subscribed: BTreeSet<TrackKey>,
+    pub(super) presence: Presence,
+    /// What sits on which m-line, by its tag, while the track is there.
+    pub(super) delivered: BTreeMap<String, TrackKey>,
     pub(super) voice: Voice,
     pub(super) publisher_bandwidth: u64,
     pub(super) publish_limitation: String,
@@ -66,6 +70,8 @@ impl Member {
             link: Link::Waiting,
             published: Vec::new(),
             subscribed: BTreeSet::new(),
+            presence: Presence::default(),
+            delivered: BTreeMap::new(),
             voice: Voice::Silent {
                 spoken: Duration::ZERO,
             },

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::room::{LayoutKind, ModeReason, TrackRef};
+use crate::room::{LayoutRequest, ModeReason, TrackRef};
 use crate::rtp::params::Codec;
-use crate::worker::{PublishedTrack, Renegotiation};
+use crate::worker::{LayoutKind, PublishedTrack, Renegotiation};
 
+mod presence;
 mod random;
 
 const ANN: PeerId = PeerId(1);
@@ -27,6 +28,7 @@ impl Bench {
             peers_per_room: 3,
             tracks_per_peer: 2,
             empty_for: Duration::from_secs(60),
+            gone_after: Duration::from_secs(10),
         })
     }
 
@@ -100,6 +102,7 @@ impl Bench {
             stream_id: format!("stream of {id}"),
             kind,
             codec,
+            simulcast: false,
         };
         self.event(Event::TrackPublished { peer, track });
     }
@@ -472,12 +475,47 @@ fn auto_is_refused_truthfully_and_changes_nothing() {
 }
 
 #[test]
-fn layouts_other_than_the_grid_are_refused() {
+fn a_layout_goes_to_the_worker_for_the_whole_room() {
     let mut bench = two_connected();
-    bench.request(ANN, Request::Layout(LayoutKind::Grid));
-    assert_eq!(bench.told(ANN), []);
-    bench.request(ANN, Request::Layout(LayoutKind::Speaker));
-    assert!(bench.error_to(ANN).contains("grid"));
+    bench.publish_kind(BEN, 1, "camera", MediaKind::Video);
+    bench.pass(UNTYPED_FOR);
+    bench.take_commands();
+    let kinds = [LayoutKind::Grid, LayoutKind::Speaker, LayoutKind::Screen];
+    for kind in kinds {
+        bench.request(ANN, Request::Layout(LayoutRequest { kind, pinned: None }));
+    }
+    let pin = |pinned: &str| {
+        Request::Layout(LayoutRequest {
+            kind: LayoutKind::Pinned,
+            pinned: Some(pinned.to_owned()),
+        })
+    };
+    bench.request(ANN, pin(&BEN.to_string()));
+    let wishes: Vec<_> = bench
+        .commands
+        .drain(..)
+        .filter_map(|command| match command {
+            Command::SetLayout { wish, .. } => Some((wish.kind, wish.pinned)),
+            _ => None,
+        })
+        .collect();
+    let mut expected: Vec<_> = kinds.into_iter().map(|kind| (kind, None)).collect();
+    expected.push((LayoutKind::Pinned, Some(BEN)));
+    assert_eq!(wishes, expected);
+}
+
+#[test]
+fn a_layout_that_cannot_be_is_refused_with_its_reason() {
+    let mut bench = two_connected();
+    let mut refusal = |pinned: Option<String>| {
+        let kind = LayoutKind::Pinned;
+        bench.request(ANN, Request::Layout(LayoutRequest { kind, pinned }));
+        bench.error_to(ANN)
+    };
+    assert!(refusal(None).contains("needs the client id"));
+    assert!(refusal(Some("nobody".into())).contains("no client nobody"));
+    assert!(refusal(Some("7".repeat(5000))).len() < 300);
+    assert!(refusal(Some(BEN.to_string())).contains("publishes nothing"));
 }
 
 #[test]

@@ -4,17 +4,17 @@
 //! The server stays in the test's namespace ([`SERVER`]); `tests/in-namespace` has made it. The kernel's own emulation
 //! (netem) is not on every machine, so the bridge is a thread of the test between two veth pairs.
 
-mod bridge;
+pub mod bridge;
 pub mod impairment;
-mod namespace;
+pub mod namespace;
 pub mod trace;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-pub use bridge::{Link, Measured, Way};
-pub use namespace::Namespace;
+use bridge::Link;
+use namespace::Namespace;
 
 /// Where clients reach the server: the address of the test's own namespace.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
