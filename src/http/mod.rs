@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Query, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
@@ -60,8 +60,9 @@ pub fn router(app: App) -> Router {
 
 /// Upgrades to the signalling socket.
 async fn socket(
-    State(app): State<App>,
+    State(mut app): State<App>,
     Query(pairs): Pairs,
+    headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, HttpError> {
     let query = JoinQuery::parse(&pairs)?;
@@ -72,6 +73,10 @@ async fn socket(
         app.session.counters.count(Refusal::TooManySockets);
         return Err(HttpError::TooManySockets);
     };
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    app.session.host = host.map(str::to_owned);
     let largest = MAX_FRAME.max(2 * app.session.options.max_message);
     let upgrade = upgrade.max_message_size(largest).max_frame_size(largest);
     Ok(upgrade.on_upgrade(move |socket| async move {

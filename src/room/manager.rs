@@ -17,6 +17,10 @@ use crate::worker::{Command, WorkerFigures, WorkerHandle};
 /// The room of a client that names none.
 pub const DEFAULT_ROOM: &str = "default";
 
+/// Packets a second that a room is counted with beside what its worker measures: so that rooms that open at once are
+/// spread.
+const PACKETS_PER_ROOM: u64 = 300;
+
 /// Why a client cannot have a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RoomError {
@@ -183,9 +187,8 @@ impl RoomManager {
         if map.rooms.len() >= self.shared.max_rooms {
             return Err(RoomError::TooManyRooms(self.shared.max_rooms));
         }
-        let worker = map
-            .least_loaded(self.shared.workers.len())
-            .ok_or(RoomError::NoWorker)?;
+        let loads = self.shared.workers.iter().map(|w| w.load().score());
+        let worker = map.least_loaded(loads).ok_or(RoomError::NoWorker)?;
         let key = RoomKey::next();
         let (inbox, receiver) = mpsc::channel(INBOX);
         map.rooms.insert(
@@ -216,13 +219,14 @@ impl Shared {
 }
 
 impl Map {
-    /// The worker with the fewest rooms; `None`: there are no workers.
-    fn least_loaded(&self, workers: usize) -> Option<usize> {
-        let mut loads = vec![0usize; workers];
+    /// The worker that has the least to do; `None`: there are no workers. A room counts from the moment it is made, when
+    /// nothing of it can be measured.
+    fn least_loaded(&self, measured: impl Iterator<Item = u64>) -> Option<usize> {
+        let mut loads: Vec<u64> = measured.collect();
         for entry in self.rooms.values() {
-            loads[entry.worker] += 1;
+            loads[entry.worker] += PACKETS_PER_ROOM;
         }
-        (0..workers).min_by_key(|worker| loads[*worker])
+        (0..loads.len()).min_by_key(|worker| loads[*worker])
     }
 }
 

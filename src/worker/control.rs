@@ -58,6 +58,7 @@ impl Worker {
                     peer.touched = true;
                 }
             }
+            Command::Connect(incoming) => self.connect_stream(now, *incoming),
             Command::Figures { reply } => {
                 // Whoever asked may have gone.
                 let _ = reply.send(Box::new(self.figures()));

@@ -1,28 +1,37 @@
-//! The media thread: one UDP socket, the transports of its peers, the forwarding of its rooms.
+//! The media thread: one UDP port and its peers' TCP connections, the transports of its peers, the forwarding of its rooms.
 //!
 //! A room lives on one worker. The room's actor sends [`Command`]s and hears [`Event`]s; nothing else is shared.
 //! Packets never leave this thread between their arrival and their last departure.
 
+mod acceptor;
 mod control;
 mod delivery;
 mod demux;
 mod figures;
+mod load;
 mod mixed;
 mod moved;
+mod network;
 mod session;
 mod socket;
 mod speaking;
 mod start;
 mod state;
+mod streams;
+mod tcp;
 mod thread;
 
 pub use crate::mcu::bus::{LayoutTile, MixedLayout};
 pub use crate::mcu::video::LayoutWish;
 pub use crate::rtp::params::SourceType;
 pub use crate::sfu::{Layer, PublishedTrack, Target};
+pub use acceptor::{Acceptor, AcceptorCounters, Directory, Incoming, listen};
 pub use figures::WorkerFigures;
+pub use load::Load;
+pub use network::is_missing_family;
 pub use start::{Media, MediaConfig, StartError, start_all};
 pub use talksy_mixer::video::layout::Kind as LayoutKind;
+pub use tcp::canonical;
 pub use thread::{WorkerConfig, start as start_worker};
 
 use std::time::Duration;
@@ -183,6 +192,8 @@ pub enum Command {
         /// JSON text.
         text: String,
     },
+    /// Of no room: a TCP connection whose first request names a peer of this worker.
+    Connect(Box<Incoming>),
     /// Of no room: what the worker did so far, for whoever prints it.
     Figures {
         /// Dropped unanswered by a worker that has ended.
@@ -341,6 +352,7 @@ pub const COMMAND_QUEUE: usize = 4096;
 pub struct WorkerHandle {
     commands: crossbeam_channel::Sender<Command>,
     wake: std::sync::Arc<dyn Fn() + Send + Sync>,
+    load: std::sync::Arc<Load>,
 }
 
 impl WorkerHandle {
@@ -349,7 +361,21 @@ impl WorkerHandle {
         commands: crossbeam_channel::Sender<Command>,
         wake: std::sync::Arc<dyn Fn() + Send + Sync>,
     ) -> Self {
-        WorkerHandle { commands, wake }
+        WorkerHandle {
+            commands,
+            wake,
+            load: Default::default(),
+        }
+    }
+
+    /// The same handle, which tells the load that the worker notes here.
+    pub fn with_load(self, load: std::sync::Arc<Load>) -> Self {
+        WorkerHandle { load, ..self }
+    }
+
+    /// How busy the worker is.
+    pub fn load(&self) -> &Load {
+        &self.load
     }
 
     /// Queues a command; never blocks.

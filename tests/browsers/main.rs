@@ -8,6 +8,7 @@ mod support;
 
 mod call;
 mod churn;
+mod layouts;
 mod mixed;
 mod old_page;
 mod pace;

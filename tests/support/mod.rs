@@ -6,6 +6,7 @@
 pub mod analysis;
 pub mod browser;
 pub mod call;
+pub mod firewall;
 pub mod media;
 pub mod network;
 pub mod page;
@@ -16,6 +17,7 @@ pub mod proxy;
 pub mod python;
 pub mod relay;
 pub mod server;
+pub mod turn;
 pub mod wire;
 
 use std::time::{Duration, Instant};

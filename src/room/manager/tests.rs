@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -153,4 +154,42 @@ async fn a_member_that_does_not_read_is_removed_and_the_others_stay() {
     let members: Vec<PeerId> = snapshot.peers.iter().map(|p| p.id).collect();
     assert_eq!(members, [PeerId(2)]);
     while unread.recv().await.is_some() {}
+}
+
+#[tokio::test]
+async fn rooms_are_spread_and_a_busy_worker_gets_none() {
+    let begin = std::time::Instant::now();
+    let loads: Vec<_> = (0..3)
+        .map(|_| Arc::new(crate::worker::Load::default()))
+        .collect();
+    let fakes: Vec<_> = (0..3).map(|_| FakeWorker::new(1024)).collect();
+    let workers = fakes.iter().zip(&loads);
+    let handles = workers.map(|(fake, load)| fake.handle().with_load(load.clone()));
+    let manager = RoomManager::new(handles.collect(), LIMITS, 100);
+    let rooms_of = || {
+        let mut count = [0; 3];
+        manager
+            .shared
+            .lock()
+            .rooms
+            .values()
+            .for_each(|entry| count[entry.worker] += 1);
+        count
+    };
+    for _ in 0..9 {
+        manager.create().expect("a room");
+    }
+    assert_eq!(rooms_of(), [3, 3, 3]);
+    // The first carries as much as a conference of ten with cameras, the second has silent members.
+    loads[0].note(begin, 0, 10);
+    loads[0].note(begin + Duration::from_secs(1), 20_000, 10);
+    loads[1].note(begin, 0, 8);
+    for _ in 0..4 {
+        manager.create().expect("a room");
+    }
+    assert_eq!(rooms_of(), [3, 3, 7]);
+    for _ in 0..4 {
+        manager.create().expect("a room");
+    }
+    assert_eq!(rooms_of(), [3, 5, 9], "then the second is no busier");
 }

@@ -7,6 +7,7 @@ use serde::ser::{SerializeStruct, Serializer};
 
 use super::{mode_name, source_name};
 use crate::ids::PeerId;
+use crate::reach::IceServer;
 use crate::room::{AvailableTrack, DeliveredTrack, ModeReason, Notice, PeerSummary};
 use crate::signalling::figures::ClientFigures;
 use crate::signalling::protocol::layout::layout_name;
@@ -91,6 +92,8 @@ pub struct Welcome {
     pub name: String,
     /// How it receives.
     pub delivery: Delivery,
+    /// Ways to the server beside its candidates.
+    pub ice_servers: Vec<IceServer>,
     /// How its signalling goes on after its socket breaks.
     pub resume: Resumption,
 }
@@ -149,6 +152,7 @@ impl ServerMessage {
                 room_id: room_id.to_owned(),
                 name,
                 delivery,
+                ice_servers: Vec::new(),
                 resume: Resumption::default(),
             }),
             Notice::Answer(sdp) => ServerMessage::Answer(sdp),
@@ -233,7 +237,7 @@ enum Data<'a> {
         room_id: &'a str,
         name: &'a str,
         mode: &'static str,
-        ice_servers: [(); 0],
+        ice_servers: &'a [IceServer],
         resume_token: Option<&'a str>,
         resumed: bool,
         sent: u64,
@@ -406,14 +410,13 @@ impl<'a> From<&'a ServerMessage> for Data<'a> {
 }
 
 impl<'a> Data<'a> {
-    /// There is no TURN server to name yet: it is told as absent.
     fn welcome(welcome: &'a Welcome) -> Self {
         Data::Welcome {
             client_id: welcome.client_id.to_string(),
             room_id: &welcome.room_id,
             name: &welcome.name,
             mode: mode_name(welcome.delivery),
-            ice_servers: [],
+            ice_servers: &welcome.ice_servers,
             resume_token: welcome.resume.token.as_deref(),
             resumed: welcome.resume.resumed,
             sent: welcome.resume.sent,
