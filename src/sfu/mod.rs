@@ -96,6 +96,8 @@ pub struct Received<'p> {
     pub keyframe: bool,
     /// It came by way of a retransmission.
     pub recovered: bool,
+    /// A packet of its layer before it is lost for good, and no keyframe has come since: who gets this layer needs one.
+    pub broken: bool,
     /// How loud it is (RFC 6464).
     pub level: Option<AudioLevel>,
     /// Video orientation (3GPP TS 26.114), passed on as it came.

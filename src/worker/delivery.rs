@@ -304,6 +304,7 @@ impl Worker {
             };
             let forwarding = peer.session.forward(now, sender, packet);
             wants_keyframe |= forwarding == Forwarding::WantsKeyframe;
+            wants_keyframe |= packet.broken && forwarding == Forwarding::Queued;
             if forwarding == Forwarding::Queued && !std::mem::replace(&mut peer.dirty, true) {
                 self.dirty.push(slot);
             }

@@ -449,6 +449,7 @@ fn next_packet<'p>(
         marker,
         keyframe,
         recovered: false,
+        broken: false,
         level: None,
         orientation: None,
         dependency_descriptor: None,
