@@ -6,7 +6,7 @@ use super::clock::SenderClock;
 use super::rate::RateMeter;
 use super::rewriter::Rewriter;
 use super::selector::{Admission, Selector};
-use super::{DropReason, Received, SenderStats};
+use super::{DropReason, Layer, Received, SenderStats, Target};
 use crate::ids::TrackKey;
 use crate::rtp::extension::{AbsSendTime, Extensions};
 use crate::rtp::header::HeaderFields;
@@ -140,11 +140,31 @@ impl Forwarder {
         self.stream.as_ref().map(|stream| stream.line.ssrc)
     }
 
-    /// The track it carries, where that is video.
-    pub fn video_source(&self) -> Option<TrackKey> {
-        self.source
-            .filter(|source| source.codec.kind() == MediaKind::Video)
-            .map(|source| source.track)
+    /// The video that it carries, and the layer of which a keyframe helps its receiver.
+    pub fn video_source(&self) -> Option<(TrackKey, Layer)> {
+        let source = self
+            .source
+            .filter(|source| source.codec.kind() == MediaKind::Video)?;
+        Some((source.track, self.selector.needed()?))
+    }
+
+    /// See [`super::Subscriber::set_target`].
+    pub fn set_target(&mut self, target: Target) -> Option<Layer> {
+        let wanted = self.selector.set_target(target);
+        wanted.filter(|_| {
+            self.source
+                .is_some_and(|source| source.codec.kind() == MediaKind::Video)
+        })
+    }
+
+    /// The layer that flows.
+    pub fn current(&self) -> Option<Layer> {
+        self.selector.current()
+    }
+
+    /// The track and the stream of it that flow.
+    pub fn flow(&self) -> Option<(TrackKey, u32)> {
+        Some((self.source?.track, self.selector.generation()?))
     }
 
     /// See [`super::Subscriber::forward`].

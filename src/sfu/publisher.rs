@@ -4,11 +4,12 @@ mod track;
 
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
 use track::Track;
 
 use super::clock::ClockOffset;
 use super::ingest::Routes;
-use super::{DropCounters, DropReason, Received, SenderClock};
+use super::{DropCounters, DropReason, Layer, LayerFigures, MAX_LAYERS, Received, SenderClock};
 use crate::ids::TrackKey;
 use crate::rtp::extension::Extensions;
 use crate::rtp::header::RtpPacket;
@@ -151,11 +152,23 @@ impl Publisher {
         }
     }
 
-    /// Somebody cannot decode `track` before a keyframe. Many requests become one per [`super::REQUEST_WINDOW`].
-    pub fn request_keyframe(&mut self, now: Instant, track: TrackKey) {
+    /// Somebody cannot decode `layer` of `track` (or the best that flows up to it) before a keyframe. Many requests for
+    /// one layer become one per [`super::REQUEST_WINDOW`]; the other layers are not asked.
+    pub fn request_keyframe(&mut self, now: Instant, track: TrackKey, layer: Layer) {
         if let Some(track) = self.track_mut(track) {
-            track.layers[0].keyframes.request(now);
+            track.request_keyframe(now, layer);
         }
+    }
+
+    /// The layers of `track` that have come so far, lowest first.
+    pub fn layers(
+        &mut self,
+        now: Instant,
+        track: TrackKey,
+    ) -> SmallVec<[LayerFigures; MAX_LAYERS]> {
+        self.track_mut(track)
+            .map(|track| track.figures(now))
+            .unwrap_or_default()
     }
 
     /// The publisher muted or unmuted a track: nothing of it is returned while muted.

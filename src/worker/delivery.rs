@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::rtp::params::{Codec, MediaKind, SendLine, Ssrc};
-use crate::sfu::Received;
+use crate::sfu::{Layer, Received};
 use crate::transport::negotiation::{SenderId, SenderSpec};
 use crate::worker::Event;
 use crate::worker::demux::Slot;
@@ -49,6 +49,9 @@ pub(super) fn close_sender(peer: &mut Peer, sender: u64) {
     peer.session.subscriber.detach(sender);
     peer.session.negotiator().remove_sender(SenderId(sender));
 }
+
+/// Of the layers of a track, the best that flows.
+pub(super) const BEST_LAYER: Layer = Layer(u8::MAX);
 
 impl Worker {
     /// First packet of a track: the room hears of it, and the mixer if there is one.
@@ -227,7 +230,7 @@ impl Worker {
                 mid,
             });
             if kind == MediaKind::Video {
-                self.request_keyframe(now, room, track);
+                self.request_keyframe(now, room, track, BEST_LAYER);
             }
         }
     }
@@ -293,17 +296,23 @@ impl Worker {
         }
         if wants_keyframe {
             let room = track.room;
-            self.request_keyframe(now, room, packet.track);
+            self.request_keyframe(now, room, packet.track, packet.layer);
         }
     }
 
-    /// Asks for a keyframe of a forwarded track from its publisher, of a mixed one from the bus.
-    pub(super) fn request_keyframe(&mut self, now: Instant, room: RoomKey, key: TrackKey) {
+    /// Asks for a keyframe of a forwarded track's layer from its publisher, of a mixed track from the bus.
+    pub(super) fn request_keyframe(
+        &mut self,
+        now: Instant,
+        room: RoomKey,
+        key: TrackKey,
+        layer: Layer,
+    ) {
         if let Some(track) = self.tracks.get(&key) {
             if track.info.kind == MediaKind::Video
                 && let Some(peer) = self.peers.get_mut(track.publisher)
             {
-                peer.session.publisher.request_keyframe(now, key);
+                peer.session.publisher.request_keyframe(now, key, layer);
                 peer.touched = true;
                 self.touched.push(track.publisher);
             }

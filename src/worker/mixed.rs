@@ -11,8 +11,8 @@ use crate::mcu::feed::VideoPacket;
 use crate::mcu::video::{Participant, VideoRung};
 use crate::rtp::ntp::Ntp;
 use crate::rtp::params::{Codec, MediaKind, SendLine};
-use crate::sfu::{Layer, Received, SenderClock};
-use crate::worker::delivery::{Carried, open_sender};
+use crate::sfu::{Layer, LayerSet, Received, SenderClock};
+use crate::worker::delivery::{BEST_LAYER, Carried, open_sender};
 use crate::worker::demux::Slot;
 use crate::worker::figures::mixed_track_id;
 use crate::worker::session::Forwarding;
@@ -257,7 +257,7 @@ impl Worker {
             } => self.on_layout(room, rung, canvas, tiles),
             BusOutput::KeyframeWanted { track } => {
                 if let Some(room) = self.tracks.get(&track).map(|track| track.room) {
-                    self.request_keyframe(now, room, track);
+                    self.request_keyframe(now, room, track, BEST_LAYER);
                 }
             }
         }
@@ -430,9 +430,13 @@ fn next_packet<'p>(
         first: false,
         codec,
         layer: Layer::default(),
+        layers: LayerSet::LOWEST,
+        temporal: 0,
+        rises_to: 0,
         generation: 0,
         seq: stream.seq,
         timestamp,
+        shift: None,
         marker,
         keyframe,
         recovered: false,

@@ -284,8 +284,8 @@ impl Worker {
         let wishes = peer.session.subscriber.handle_rtcp(wall, compound);
         peer.touched = true;
         self.touched.push(slot);
-        for key in wishes {
-            self.request_keyframe(now, room, key);
+        for (key, layer) in wishes {
+            self.request_keyframe(now, room, key, layer);
         }
     }
 

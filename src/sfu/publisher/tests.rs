@@ -204,11 +204,11 @@ fn fifty_viewers_make_one_request_per_window() {
         .expect("media")
         .track;
     for _ in 0..50 {
-        publisher.request_keyframe(t0, track);
+        publisher.request_keyframe(t0, track, Layer(0));
     }
     assert_eq!(publisher.poll_timeout(), Some(t0));
     assert_eq!(keyframe_requests(&feedback(&mut publisher, t0)), 1);
-    publisher.request_keyframe(t0 + ms(100), track);
+    publisher.request_keyframe(t0 + ms(100), track, Layer(0));
     assert_eq!(
         keyframe_requests(&feedback(&mut publisher, t0 + ms(299))),
         0
@@ -233,7 +233,7 @@ fn an_intra_request_stands_in_where_no_pli_was_agreed() {
         .handle_rtp(now, &rtp(MEDIA, 102, 1, 0, KEY))
         .expect("media")
         .track;
-    publisher.request_keyframe(now, track);
+    publisher.request_keyframe(now, track, Layer(0));
     let out = feedback(&mut publisher, now);
     assert!(matches!(
         rtcp::packets(&out).next(),

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 use crate::ids::TrackKey;
 use crate::rtp::extension::Extensions;
 use crate::rtp::header::RtpPacket;
@@ -14,7 +16,7 @@ use crate::sfu::PublishedTrack;
 use crate::sfu::ingest::{Place, Stream};
 use crate::sfu::keyframe::KeyframeRequests;
 use crate::sfu::rate::RateMeter;
-use crate::sfu::{DropReason, Layer, Received};
+use crate::sfu::{DropReason, Layer, LayerFigures, LayerSet, MAX_LAYERS, Received};
 use crate::stats::ReceivedTrackStats;
 
 /// Layers of a track. Simulcast is declined for now; with it, RIDs choose among several.
@@ -63,6 +65,7 @@ pub(super) struct Track {
     pub codec: Option<Codec>,
     pub layers: [LayerStream; LAYERS],
     pub rate: RateMeter,
+    pub layer_rate: RateMeter,
     mute: Mute,
 }
 
@@ -83,6 +86,7 @@ impl Track {
             codec: None,
             layers: Default::default(),
             rate: RateMeter::default(),
+            layer_rate: RateMeter::default(),
             mute: Mute::Off,
         }
     }
@@ -106,6 +110,11 @@ impl Track {
             }
             (false, other, _) => other,
         };
+    }
+
+    /// A keyframe is needed of the best layer that flows up to this one.
+    pub fn request_keyframe(&mut self, now: Instant, _layer: Layer) {
+        self.layers[0].keyframes.request(now);
     }
 
     /// Takes a packet of this m-line.
@@ -149,9 +158,13 @@ impl Track {
             first,
             codec,
             layer: Layer(0),
+            layers: LayerSet::LOWEST,
+            temporal: 0,
+            rises_to: 0,
             generation: layer.generation,
             seq,
             timestamp,
+            shift: None,
             marker: packet.marker,
             keyframe,
             recovered: media.recovered,
@@ -248,6 +261,16 @@ impl Track {
             bitrate: self.rate.read(now, totals.bytes),
             jitter_ms: jitter.as_secs_f32() * 1e3,
         })
+    }
+
+    /// Its layers in figures, lowest first.
+    pub fn figures(&mut self, now: Instant) -> SmallVec<[LayerFigures; MAX_LAYERS]> {
+        let bytes = self.totals().bytes;
+        SmallVec::from_iter(self.codec.map(|_| LayerFigures {
+            active: true,
+            bitrate: self.layer_rate.read(now, bytes),
+            ..LayerFigures::default()
+        }))
     }
 
     fn totals(&self) -> Totals {
