@@ -199,11 +199,8 @@ impl Room {
             Request::Mute { track_id, muted } => self.mute(peer, &track_id, muted),
             Request::Chat { text, at } => self.chat(peer, &text, at),
             Request::ReceiveLimit(bps) => self.limit_receiving(peer, bps),
-            Request::PublishBandwidth(bps) => self.with_member(peer, |m| {
-                m.publisher_bandwidth = bps;
-            }),
-            // There is one layer until simulcast is accepted: every choice of a client is met by it.
-            Request::SwitchQuality(_) => {}
+            Request::PublishBandwidth(bps) => self.limit_publishing(peer, bps),
+            Request::SwitchQuality(quality) => self.switch_quality(peer, quality),
             Request::Report(report) => self.report(peer, report),
         }
         self.tell_peers(now);
@@ -244,6 +241,14 @@ impl Room {
                 tiles,
             } => {
                 self.notify_member(peer, Notice::Layout { canvas, tiles });
+            }
+            Event::BitrateAdjusted {
+                peer,
+                track,
+                bitrate,
+            } => self.bitrate_adjusted(peer, track, bitrate),
+            Event::NetworkCondition { peer, stable } => {
+                self.notify_member(peer, Notice::NetworkCondition { stable });
             }
             Event::Stats { peer, stats } => self.stats(now, peer, *stats),
             Event::Failed { peer, message } => self.notify_member(peer, Notice::Error(message)),

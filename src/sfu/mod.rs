@@ -11,25 +11,33 @@
 //!
 //! Everything that is not forwarded has a [`DropReason`] and is counted.
 
+mod allocator;
 mod clock;
+mod congestion;
 mod drops;
 mod forwarder;
 mod ingest;
 mod keyframe;
+mod limit;
+mod pacer;
 mod publisher;
 mod rate;
 mod rewriter;
 mod selector;
+#[cfg(test)]
+mod simulation;
 mod subscriber;
 mod target;
 #[cfg(test)]
 mod testing;
 
+pub use allocator::{Allocation, Allocator, Budget, Choice, Demand, QualityLimit};
 pub use clock::SenderClock;
 pub use drops::{DropCounters, DropReason};
 pub use keyframe::REQUEST_WINDOW;
+pub use limit::PublishLimit;
 pub use publisher::Publisher;
-pub use subscriber::{FeedbackCounters, SenderStats, Subscriber};
+pub use subscriber::{FeedbackCounters, SenderStats, Sending, Subscriber};
 pub use target::{Layer, LayerFigures, LayerSet, MAX_LAYERS, Target};
 
 use crate::ids::TrackKey;

@@ -223,6 +223,10 @@ impl Worker {
             track.subscribers.push((slot, forwarded.sender));
             begun.push((key, line.mid.to_string(), track.info.kind));
         }
+        if !begun.is_empty() {
+            peer.bandwidth.due = now;
+            self.next_timer = now;
+        }
         for (track, mid, kind) in begun {
             self.emit(slot, |_| Event::Delivered {
                 peer: id,
@@ -282,6 +286,9 @@ impl Worker {
             };
             let forwarding = peer.session.forward(now, sender, packet);
             wants_keyframe |= forwarding == Forwarding::WantsKeyframe;
+            if forwarding == Forwarding::Held {
+                self.next_timer = self.next_timer.min(peer.wake_for_pacer());
+            }
             if forwarding == Forwarding::Queued && !std::mem::replace(&mut peer.dirty, true) {
                 self.dirty.push(slot);
             }

@@ -3,6 +3,7 @@
 //! A room lives on one worker. The room's actor sends [`Command`]s and hears [`Event`]s; nothing else is shared.
 //! Packets never leave this thread between their arrival and their last departure.
 
+mod bandwidth;
 mod control;
 mod delivery;
 mod demux;
@@ -17,7 +18,7 @@ mod thread;
 
 pub use crate::mcu::bus::LayoutTile;
 pub use crate::rtp::params::SourceType;
-pub use crate::sfu::PublishedTrack;
+pub use crate::sfu::{PublishedTrack, QualityLimit};
 pub use figures::WorkerFigures;
 pub use start::{Media, MediaConfig, StartError, start_all};
 pub use thread::{WorkerConfig, start as start_worker};
@@ -121,6 +122,31 @@ pub enum Command {
     },
     /// Bit/s that the peer wants to receive at most; `None` takes the limit away.
     SetReceiveLimit {
+        /// Who.
+        peer: PeerId,
+        /// Bit/s.
+        bps: Option<u64>,
+    },
+    /// The best that the peer wants of any video.
+    SetQuality {
+        /// Who.
+        peer: PeerId,
+        /// Upper bound.
+        quality: QualityLimit,
+    },
+    /// The peer shows a track in an element of this size.
+    SetVideoSize {
+        /// Who.
+        peer: PeerId,
+        /// Which track.
+        track: TrackKey,
+        /// Pixels; 0 is off screen.
+        width: u32,
+        /// Pixels; 0 is off screen.
+        height: u32,
+    },
+    /// Bit/s that the peer may send at most; `None` takes the limit away.
+    SetPublishLimit {
         /// Who.
         peer: PeerId,
         /// Bit/s.
@@ -261,6 +287,22 @@ pub enum Event {
         canvas: (u32, u32),
         /// Who is where.
         tiles: Vec<LayoutTile>,
+    },
+    /// Another layer of a track is forwarded to this peer than before, or none.
+    BitrateAdjusted {
+        /// To whom.
+        peer: PeerId,
+        /// What.
+        track: TrackKey,
+        /// Bit/s of payload; 0: paused.
+        bitrate: u64,
+    },
+    /// The link to a peer became good or bad.
+    NetworkCondition {
+        /// Whose.
+        peer: PeerId,
+        /// Everything that it wants fits, without loss or delay.
+        stable: bool,
     },
     /// The figures of one peer, once a second while it has a connection.
     Stats {

@@ -10,6 +10,7 @@ use crate::mcu::video::VideoRung;
 use crate::rtp::params::Codec;
 use crate::rtp::unwrap::TimestampUnwrapper;
 use crate::sfu::SenderClock;
+use crate::worker::bandwidth::Bandwidth;
 use crate::worker::demux::Slot;
 use crate::worker::session::Session;
 use crate::worker::speaking::Speaking;
@@ -37,6 +38,10 @@ pub struct Peer {
     pub speaking: Speaking,
     /// Whether those levels exist; otherwise the mixer tells.
     pub has_levels: bool,
+    /// What its link can take, and who gets it.
+    pub bandwidth: Bandwidth,
+    /// What it may send at most, bit/s.
+    pub publish_limit: Option<u64>,
     /// The next sender's id.
     pub next_sender: u64,
     /// When the session's timers are due.
@@ -47,6 +52,15 @@ pub struct Peer {
     pub dirty: bool,
     /// Something happened that the session has to be asked about.
     pub touched: bool,
+}
+
+impl Peer {
+    /// A packet waits in the pacer: the session's timers are due when it may leave. Returns when that is.
+    pub fn wake_for_pacer(&mut self) -> Instant {
+        let at = self.session.subscriber.poll_timeout();
+        self.deadline = at.map_or(self.deadline, |at| at.min(self.deadline));
+        self.deadline
+    }
 }
 
 /// What a peer is to be sent.
@@ -147,6 +161,8 @@ pub struct MediaRoom {
     pub dropped_events: u64,
     /// Members in the order in which they came.
     pub members: Vec<Slot>,
+    /// Whose picture comes before other tiles. `None`: nobody's.
+    pub dominant: Option<PeerId>,
     /// Lives while somebody is mixed.
     pub bus: Option<Bus>,
     /// The sounds of the bus.
@@ -169,6 +185,7 @@ impl MediaRoom {
             backlog: VecDeque::new(),
             dropped_events: 0,
             members: Vec::new(),
+            dominant: None,
             bus: None,
             audio: HashMap::new(),
             video: HashMap::new(),

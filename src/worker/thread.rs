@@ -17,6 +17,7 @@ use crate::rtp::h264::Packetizer;
 use crate::rtp::ntp::Ntp;
 use crate::sfu::SenderClock;
 use crate::transport::{Identity, TransportError};
+use crate::worker::bandwidth::Bandwidth;
 use crate::worker::demux::{Demux, Slot};
 use crate::worker::figures::WorkerFigures;
 use crate::worker::session::{Session, SessionEvent};
@@ -80,7 +81,7 @@ pub(super) struct Worker {
     poll: Poll,
     commands: Receiver<Command>,
     bus: Receiver<BusOutput>,
-    next_timer: Instant,
+    pub(super) next_timer: Instant,
     pub(super) counters: WorkerCounters,
     /// The counters of sessions and rooms that are gone.
     pub(super) past: WorkerFigures,
@@ -281,9 +282,12 @@ impl Worker {
             return;
         };
         peer.session.publisher.handle_rtcp(now, wall, compound);
-        let wishes = peer.session.subscriber.handle_rtcp(wall, compound);
+        let wishes = peer.session.subscriber.handle_rtcp(now, wall, compound);
         peer.touched = true;
         self.touched.push(slot);
+        if peer.bandwidth.is_stale(peer.session.subscriber.estimator()) {
+            self.allocate(now, slot);
+        }
         for (key, layer) in wishes {
             self.request_keyframe(now, room, key, layer);
         }
@@ -317,8 +321,16 @@ impl Worker {
                 }
                 self.service(now, slot);
             }
+            if self
+                .peers
+                .get(slot)
+                .is_some_and(|peer| peer.bandwidth.due <= now)
+            {
+                self.allocate(now, slot);
+            }
             if let Some(peer) = self.peers.get(slot) {
                 next = next.min(peer.deadline).min(peer.stats_due);
+                next = next.min(peer.bandwidth.due);
             }
         }
         self.service_touched(now);
@@ -416,6 +428,8 @@ impl Worker {
             }
             SessionEvent::Connected => {
                 self.emit(slot, |peer| Event::Connected { peer });
+                self.peers[slot].bandwidth.due = now;
+                self.next_timer = now;
                 self.begin_listening(slot);
             }
             SessionEvent::Text(text) => self.emit(slot, |peer| Event::ChannelText { peer, text }),
@@ -460,6 +474,8 @@ impl Worker {
                 let mut old = std::mem::replace(&mut peer.session, session);
                 old.close(now, &mut self.socket);
                 self.past.add(&old);
+                peer.session.publish_limit.set(now, peer.publish_limit);
+                peer.bandwidth = Bandwidth::renewed(now, &peer.bandwidth);
                 peer.touched = true;
                 if peer.params.delivery == super::Delivery::Mixed {
                     self.begin_mixed(slot);

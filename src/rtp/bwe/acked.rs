@@ -1,22 +1,26 @@
 //! What arrives: the rate of acknowledged bytes by the receiver's clock.
 
+use std::collections::VecDeque;
+
 /// One step of the window, µs.
 const STEP: i64 = 40_000;
 /// Steps in the window: 480 ms.
 const STEPS: usize = 12;
-/// Steps in the short window: 240 ms.
-const RECENT: usize = 6;
-/// The short window says something from so many packets on.
-const MIN_RECENT: u32 = 4;
+/// Full steps from which on there is a rate.
+const MIN_STEPS: i64 = 5;
+/// What a busy path lets through is taken over the last packets that span this time, µs, out of so many.
+const BUSY: i64 = 120_000;
+const LATEST: usize = 64;
 
 /// Sums by step of 40 ms.
 #[derive(Debug, Default)]
 pub struct AckedRate {
     bytes: [u64; STEPS],
-    packets: [u32; STEPS],
     /// The newest step, by arrival.
     newest: i64,
     first: Option<i64>,
+    /// Arrivals and sizes of the last packets, oldest first.
+    latest: VecDeque<(i64, u32)>,
 }
 
 impl AckedRate {
@@ -27,51 +31,60 @@ impl AckedRate {
             .first
             .is_none_or(|_| step - self.newest > 2 * STEPS as i64)
         {
+            self.latest.clear();
             *self = AckedRate {
                 newest: step,
                 first: Some(step),
+                latest: std::mem::take(&mut self.latest),
                 ..AckedRate::default()
             };
         }
         while self.newest < step {
             self.newest += 1;
             let slot = self.newest.rem_euclid(STEPS as i64) as usize;
-            (self.bytes[slot], self.packets[slot]) = (0, 0);
+            self.bytes[slot] = 0;
         }
         if self.newest - step < STEPS as i64 {
             let slot = step.rem_euclid(STEPS as i64) as usize;
             self.bytes[slot] += u64::from(size);
-            self.packets[slot] += 1;
         }
+        if self.latest.len() == LATEST {
+            self.latest.pop_front();
+        }
+        // Once, and with the first packet only, this allocates.
+        self.latest.reserve_exact(LATEST - self.latest.len());
+        self.latest.push_back((arrival, size));
     }
 
-    /// Bit/s over the last half second; `None` until half of that has passed.
+    /// Bit/s over the last half second, without the newest step, which is not full yet; `None` until half of that has
+    /// passed.
     pub fn rate(&self) -> Option<f64> {
-        self.over(STEPS).map(|(rate, _)| rate)
-    }
-
-    /// The lower one of the rates over half and over a quarter of a second: what a path that has just become
-    /// narrower lets through.
-    pub fn narrowest(&self) -> Option<f64> {
-        let long = self.rate()?;
-        match self.over(RECENT) {
-            Some((recent, packets)) if packets >= MIN_RECENT => Some(long.min(recent)),
-            _ => Some(long),
-        }
-    }
-
-    /// Without the newest step, which is not full yet.
-    fn over(&self, steps: usize) -> Option<(f64, u32)> {
-        let known = (self.newest - self.first?).min(steps as i64 - 1);
-        if known < RECENT as i64 - 1 {
+        let known = (self.newest - self.first?).min(STEPS as i64 - 1);
+        if known < MIN_STEPS {
             return None;
         }
-        let (bytes, packets) = (1..=known).fold((0, 0), |(bytes, packets), back| {
-            let slot = (self.newest - back).rem_euclid(STEPS as i64) as usize;
-            (bytes + self.bytes[slot], packets + self.packets[slot])
-        });
-        let rate = bytes as f64 * 8.0 * 1e6 / (known * STEP) as f64;
-        Some((rate, packets))
+        let bytes: u64 = (1..=known)
+            .map(|back| self.bytes[(self.newest - back).rem_euclid(STEPS as i64) as usize])
+            .sum();
+        Some(bytes as f64 * 8.0 * 1e6 / (known * STEP) as f64)
+    }
+
+    /// Bit/s of the last packets that came one after the other. While a queue grows, that is what the path lets
+    /// through, however little was sent before.
+    pub fn busy(&self) -> Option<f64> {
+        let (newest, _) = *self.latest.back()?;
+        let mut bytes = 0;
+        for &(arrival, size) in self.latest.iter().rev() {
+            if newest - arrival >= BUSY {
+                return Some(f64::from(bytes) * 8.0 * 1e6 / (newest - arrival) as f64);
+            }
+            bytes += size;
+        }
+        // So many in so little time: a fast path.
+        let (oldest, first_size) = *self.latest.front()?;
+        let span = newest - oldest;
+        (self.latest.len() == LATEST && span > 0)
+            .then(|| f64::from(bytes - first_size) * 8.0 * 1e6 / span as f64)
     }
 }
 
@@ -97,13 +110,13 @@ mod tests {
     }
 
     #[test]
-    fn a_narrower_path_shows_in_a_quarter_of_a_second() {
+    fn a_narrower_path_shows_at_once() {
         let mut acked = AckedRate::default();
         feed(&mut acked, 0, 2_000_000, 5_000, 1000);
-        feed(&mut acked, 2_000_000, 2_280_000, 20_000, 1000);
-        let (long, narrow) = (acked.rate().unwrap(), acked.narrowest().unwrap());
+        feed(&mut acked, 2_000_000, 2_160_000, 20_000, 1000);
+        let (long, narrow) = (acked.rate().unwrap(), acked.busy().unwrap());
         assert!((narrow - 400_000.0).abs() < 60_000.0, "{narrow}");
-        assert!(long > 700_000.0, "{long}");
+        assert!(long > 1_000_000.0, "{long}");
     }
 
     #[test]

@@ -96,18 +96,19 @@ impl Aimd {
         }
     }
 
-    /// Takes in what the trendline says; `acked` and `narrowest` are the rates that arrive. True: the rate was
+    /// Takes in what the trendline says; `acked` is the rate that arrives, `busy`
+    /// what the path let through last. True: the rate was
     /// decreased.
     pub fn update(
         &mut self,
         now: f64,
         usage: Usage,
         acked: Option<f64>,
-        narrowest: Option<f64>,
+        busy: Option<f64>,
         round_trip: f64,
     ) -> bool {
         match usage {
-            Usage::Over => return self.decrease(now, narrowest, round_trip),
+            Usage::Over => return self.decrease(now, busy, round_trip),
             Usage::Under => self.state = State::Hold,
             Usage::Normal if self.state == State::Hold => {
                 self.state = State::Increase;
@@ -142,7 +143,7 @@ impl Aimd {
         self.rate = self.rate.max(risen.min(limit));
     }
 
-    fn decrease(&mut self, now: f64, narrowest: Option<f64>, round_trip: f64) -> bool {
+    fn decrease(&mut self, now: f64, busy: Option<f64>, round_trip: f64) -> bool {
         self.state = State::Hold;
         self.last_change = Some(now);
         let wait = (round_trip + 50.0).clamp(REDUCE_AGAIN.0, REDUCE_AGAIN.1);
@@ -150,21 +151,21 @@ impl Aimd {
             return false;
         }
         self.last_decrease = Some(now);
-        let Some(narrowest) = narrowest else {
+        let Some(busy) = busy else {
             // Nothing is known of what arrives: the beginning was too bold.
             self.rate *= 0.7;
             return true;
         };
         if let Some(capacity) = self.capacity
-            && narrowest < capacity.estimate - capacity.margin()
+            && busy < capacity.estimate - capacity.margin()
         {
             self.capacity = None;
         }
         let target = match self.capacity {
-            Some(capacity) if DECREASE * narrowest > self.rate => DECREASE * capacity.estimate,
-            _ => DECREASE * narrowest,
+            Some(capacity) if DECREASE * busy > self.rate => DECREASE * capacity.estimate,
+            _ => DECREASE * busy,
         };
-        self.capacity = Some(LinkCapacity::sample(self.capacity, narrowest));
+        self.capacity = Some(LinkCapacity::sample(self.capacity, busy));
         let before = self.rate;
         self.rate = self.rate.min(target);
         self.rate < before

@@ -58,6 +58,13 @@ const UNUSUAL: f64 = 15.0;
 const USUAL: f64 = 5_000.0;
 /// A probe's own queue explains a growing delay up to this, ms.
 const PROBE_QUEUE: f64 = 200.0;
+/// And for so long after its end, ms.
+const PROBE_DRAIN: f64 = 300.0;
+/// A queue that is longer than usual by this, ms, is drained; so much longer would stop everything, but no more than
+/// this part of the rate is kept back.
+const DRAIN_FROM: f64 = 100.0;
+const DRAIN_SCALE: f64 = 600.0;
+const MAX_DRAIN: f64 = 0.5;
 /// Ticks of arrival in a unit of the reference time (64 ms of 250 µs), and µs in a tick.
 const REFERENCE_TICKS: i64 = 256;
 const TICK_MICROS: i64 = 250;
@@ -117,6 +124,7 @@ pub struct Estimator {
     usual_at: f64,
     /// Unwrapped reference time, in its units.
     reference: Option<i64>,
+    first_sent: Option<Instant>,
     first_numbered: Option<Instant>,
     last_feedback: Option<Instant>,
     silence_at: Option<Instant>,
@@ -128,6 +136,8 @@ pub struct Estimator {
     limit: Option<u64>,
     wanted: Wanted,
     decreases: u64,
+    /// ms.
+    probed_until: f64,
 }
 
 impl Default for Estimator {
@@ -146,6 +156,7 @@ impl Default for Estimator {
             usual_queue: 0.0,
             usual_at: 0.0,
             reference: None,
+            first_sent: None,
             first_numbered: None,
             last_feedback: None,
             silence_at: None,
@@ -155,6 +166,7 @@ impl Default for Estimator {
             limit: None,
             wanted: Wanted::default(),
             decreases: 0,
+            probed_until: 0.0,
         }
     }
 }
@@ -164,6 +176,7 @@ impl Estimator {
     pub fn handle_sent(&mut self, now: Instant, seq: Option<u16>, size: usize) {
         let at = self.micros(now);
         let size = (size + OVERHEAD) as u32;
+        self.first_sent.get_or_insert(now);
         self.sent.handle_packet(at as i64, size);
         if let Some(seq) = seq {
             self.first_numbered.get_or_insert(now);
@@ -209,7 +222,7 @@ impl Estimator {
     fn update(&mut self, at: u64) {
         let millis = at as f64 / 1e3;
         let usage = match self.trendline.usage() {
-            Usage::Over if self.prober.is_out() && self.queue < PROBE_QUEUE => Usage::Under,
+            Usage::Over if self.probes_at(millis) && self.queue < PROBE_QUEUE => Usage::Under,
             Usage::Over if self.queue < self.usual_queue + UNUSUAL => Usage::Normal,
             usage => usage,
         };
@@ -217,11 +230,8 @@ impl Estimator {
         self.usual_queue += (self.queue - self.usual_queue) * passed / USUAL;
         self.usual_at = millis;
         let rate = self.acked.rate();
-        let narrowest = self.acked.narrowest();
-        if self
-            .aimd
-            .update(millis, usage, rate, narrowest, self.response)
-        {
+        let busy = self.acked.busy();
+        if self.aimd.update(millis, usage, rate, busy, self.response) {
             self.decreases += 1;
             self.prober.handle_overuse(millis);
         }
@@ -236,10 +246,19 @@ impl Estimator {
         self.conclude(at);
     }
 
+    /// A probe is out, or its queue has hardly drained.
+    fn probes_at(&self, millis: f64) -> bool {
+        self.prober.is_out() || millis < self.probed_until
+    }
+
     fn conclude(&mut self, at: u64) {
         let estimate = self.measured();
+        let was_out = self.prober.is_out();
         if let Some(shown) = self.prober.conclude(at, self.newest, estimate) {
             self.aimd.set_rate(at as f64 / 1e3, shown.min(MAX as f64));
+        }
+        if was_out && !self.prober.is_out() {
+            self.probed_until = at as f64 / 1e3 + self.response + PROBE_DRAIN;
         }
     }
 
@@ -296,6 +315,12 @@ impl Estimator {
 
     /// Bit/s that may be sent, packet headers included.
     pub fn estimate(&self, now: Instant) -> u64 {
+        self.path_estimate(now)
+            .min(self.limit.unwrap_or(MAX).max(MIN))
+    }
+
+    /// As [`Self::estimate`], without the receiver's own limit.
+    pub fn path_estimate(&self, now: Instant) -> u64 {
         let estimate = if self.last_feedback.is_some() {
             self.measured()
         } else if self.awaits_feedback(now) {
@@ -304,14 +329,30 @@ impl Estimator {
             let remb = self.remb.map_or(MAX as f64, |remb| remb.bound);
             self.loss.bound().unwrap_or(MAX as f64).min(remb)
         };
-        let limit = self.limit.unwrap_or(MAX).max(MIN);
-        (estimate as u64).clamp(MIN, MAX).min(limit)
+        (estimate as u64).clamp(MIN, MAX)
     }
 
-    /// As [`Self::estimate`], without the receiver's own limit, which is no property of the path.
     fn measured(&self) -> f64 {
         let bound = self.loss.bound().unwrap_or(MAX as f64);
-        self.aimd.rate().min(bound).clamp(MIN as f64, MAX as f64)
+        let rate = self.aimd.rate().min(bound) * self.drain();
+        rate.clamp(MIN as f64, MAX as f64)
+    }
+
+    /// A queue that is much longer than usual has to drain, or everything behind it stays late: until it has, only a
+    /// part of the rate is used.
+    fn drain(&self) -> f64 {
+        let surplus = self.queue - self.usual_queue - DRAIN_FROM;
+        1.0 - (surplus / DRAIN_SCALE).clamp(0.0, MAX_DRAIN)
+    }
+
+    /// As [`Self::estimate`], with what is kept back while a long queue drains: enough for what must not stop.
+    pub fn undrained(&self, now: Instant) -> u64 {
+        let drained = self.estimate(now);
+        if self.last_feedback.is_none() {
+            return drained;
+        }
+        let whole = (drained as f64 / self.drain()) as u64;
+        whole.min(self.limit.unwrap_or(MAX).max(MIN))
     }
 
     /// The first packets are out and the path has not answered yet.
@@ -367,6 +408,12 @@ impl Estimator {
         due
     }
 
+    /// There is nothing that padding can be sent on.
+    pub fn abandon_probe(&mut self, now: Instant) {
+        let millis = self.micros(now) as f64 / 1e3;
+        self.prober.handle_overuse(millis);
+    }
+
     /// When [`Self::poll_padding`] is to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let epoch = self.epoch?;
@@ -416,8 +463,10 @@ impl Estimator {
     }
 
     fn awaits_feedback(&self, now: Instant) -> bool {
-        self.first_numbered
-            .is_some_and(|first| now.saturating_duration_since(first) < NO_FEEDBACK)
+        self.first_sent.is_none()
+            || self
+                .first_numbered
+                .is_some_and(|first| now.saturating_duration_since(first) < NO_FEEDBACK)
     }
 
     /// The reference time has 24 bits: it wraps after 12 days, and may go back a little.

@@ -1,7 +1,8 @@
 //! Probing: short bursts above the estimate, which show what the path would carry.
 //!
 //! A probe is sent only when the allocator could use more than the estimate. While it runs, everything that is sent
-//! belongs to it, and padding fills it up. Its arrival rate is measured as in libwebrtc's `ProbeBitrateEstimator`.
+//! belongs to it, and padding fills it up. A link that is full stretches the probe: the slope of arrivals over
+//! departures tells by how much, with all packets' jitter averaged out.
 
 /// A probe may fill the queue of a link that has no more than the estimate with this much, ms.
 const QUEUE: f64 = 60.0;
@@ -26,7 +27,7 @@ const MAX_CATCH_UP: f64 = 10.0;
 /// An arrival rate below this part of the rate of departure is that of a full link.
 const FULL: f64 = 0.9;
 /// Of a full link this much is used.
-const UTILISATION: f64 = 0.95;
+const UTILISATION: f64 = 0.97;
 /// So much of a probe has to arrive.
 const MIN_ARRIVED: f64 = 0.8;
 
@@ -50,10 +51,13 @@ struct Cluster {
 struct Arrived {
     packets: u32,
     bytes: f64,
-    first_sent: Option<(u64, f64)>,
+    /// Departure of the first and the last one, and the last one's size.
+    first_sent: Option<u64>,
     last_sent: Option<(u64, f64)>,
-    first: Option<(i64, f64)>,
-    last: Option<(i64, f64)>,
+    /// Arrival of the first one that was told.
+    reference: Option<i64>,
+    /// Sums of departures, arrivals, squares and products, in ms after `began` and `reference`.
+    sums: (f64, f64, f64, f64),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -189,21 +193,21 @@ impl Prober {
         if cluster.id != id {
             return;
         }
-        let (size, arrived) = (f64::from(size), &mut cluster.arrived);
+        let (began, size, arrived) = (cluster.began, f64::from(size), &mut cluster.arrived);
         arrived.packets += 1;
         arrived.bytes += size;
-        if arrived.first_sent.is_none_or(|(at, _)| sent < at) {
-            arrived.first_sent = Some((sent, size));
-        }
+        arrived.first_sent = Some(arrived.first_sent.map_or(sent, |first| first.min(sent)));
         if arrived.last_sent.is_none_or(|(at, _)| sent >= at) {
             arrived.last_sent = Some((sent, size));
         }
-        if arrived.first.is_none_or(|(at, _)| arrival < at) {
-            arrived.first = Some((arrival, size));
-        }
-        if arrived.last.is_none_or(|(at, _)| arrival >= at) {
-            arrived.last = Some((arrival, size));
-        }
+        let reference = *arrived.reference.get_or_insert(arrival);
+        let departed = (sent as f64 - began as f64) / 1e3;
+        let came = (arrival - reference) as f64 / 1e3;
+        let (x, y, xx, xy) = &mut arrived.sums;
+        *x += departed;
+        *y += came;
+        *xx += departed * departed;
+        *xy += departed * came;
     }
 
     /// What a probe has shown, bit/s: once everything up to the departure `newest` has been told, or it is overdue.
@@ -239,22 +243,27 @@ impl Cluster {
         {
             return None;
         }
-        let (first_sent, _) = arrived.first_sent?;
         let (last_sent, last_size) = arrived.last_sent?;
-        let (first, first_size) = arrived.first?;
-        let (last, _) = arrived.last?;
-        let sending = last_sent.saturating_sub(first_sent) as f64 / 1e6;
-        let receiving = (last - first) as f64 / 1e6;
-        if !(0.001..1.0).contains(&sending) || !(0.001..1.0).contains(&receiving) {
+        let sending = last_sent.saturating_sub(arrived.first_sent?) as f64 / 1e6;
+        if !(0.005..1.0).contains(&sending) {
             return None;
         }
         let sent = (arrived.bytes - last_size) * 8.0 / sending;
-        let received = (arrived.bytes - first_size) * 8.0 / receiving;
-        if received < FULL * sent {
-            Some(UTILISATION * received)
+        let stretch = arrived.stretch()?.max(1.0);
+        if stretch * FULL > 1.0 {
+            Some(UTILISATION * sent / stretch)
         } else {
-            Some(sent.min(received))
+            Some(sent / stretch)
         }
+    }
+}
+
+impl Arrived {
+    /// Slope of arrivals over departures.
+    fn stretch(&self) -> Option<f64> {
+        let (count, (x, y, xx, xy)) = (f64::from(self.packets), self.sums);
+        let spread = count * xx - x * x;
+        (spread > 0.0).then(|| (count * xy - x * y) / spread)
     }
 }
 

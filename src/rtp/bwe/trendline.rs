@@ -104,7 +104,7 @@ impl Trendline {
         let in_burst = {
             // Packets that a busy path let go together tell nothing apart (libwebrtc's burst rule).
             let gap = arrival - group.last_arrival;
-            let propagation = gap - (sent - group.last_sent) as i64;
+            let propagation = gap - (sent as i64 - group.last_sent as i64);
             propagation < 0 && gap <= BURST as i64 && arrival - group.first_arrival < 100_000
         };
         if sent - group.first_sent <= BURST || in_burst {
@@ -140,7 +140,7 @@ impl Trendline {
     }
 
     fn update(&mut self, before: Group, group: Group) {
-        let sent_delta = (group.last_sent - before.last_sent) as f64 / 1e3;
+        let sent_delta = (group.last_sent as f64 - before.last_sent as f64) / 1e3;
         let arrival_delta = (group.last_arrival - before.last_arrival) as f64 / 1e3;
         self.deltas = (self.deltas + 1).min(1000);
         self.accumulated += arrival_delta - sent_delta;

@@ -43,6 +43,8 @@ fn ann() -> PeerSnapshot {
                 retransmitted: 2,
                 source: SourceType::Screen,
             }],
+            estimate_bps: None,
+            publish_limit_bps: None,
             bytes_ingress: 5000,
             bytes_egress: 110_000,
             round_trip_ms: Some(3.0),

@@ -157,6 +157,10 @@ impl ServerMessage {
             Notice::Mode { delivery, reason } => ServerMessage::Mode { delivery, reason },
             Notice::Peers(peers) => ServerMessage::RoomPeers(peers),
             Notice::Layout { canvas, tiles } => ServerMessage::Layout { canvas, tiles },
+            Notice::BitrateAdjusted { track_id, bitrate } => {
+                ServerMessage::BitrateAdjusted { track_id, bitrate }
+            }
+            Notice::NetworkCondition { stable } => ServerMessage::NetworkCondition { stable },
             Notice::Chat { from, text, at } => ServerMessage::Chat { from, text, at },
             Notice::Stats(stats) => ServerMessage::TrackStats(Box::new((&*stats).into())),
             Notice::Error(text) => ServerMessage::Error(text),
