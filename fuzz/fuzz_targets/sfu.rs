@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use talksy_unit::rtp::header::RtpPacket;
 use talksy_unit::rtp::ntp::Ntp;
 use talksy_unit::rtp::params::{
-    AnnouncedSsrc, Codec, ExtensionIds, PayloadParams, ReceiveLine, SendLine, Ssrc,
+    AnnouncedSsrc, Codec, Encodings, ExtensionIds, PayloadParams, ReceiveLine, SendLine, Ssrc,
 };
 use talksy_unit::sfu::{Publisher, Subscriber};
 
@@ -55,6 +55,7 @@ fn receive_line(at: usize) -> ReceiveLine {
             primary: Ssrc(at as u32),
             rtx: Some(Ssrc(at as u32 + 100)),
         }],
+        encodings: Encodings::Single,
         stream_id: "stream".into(),
         track_id: mid.into(),
     }

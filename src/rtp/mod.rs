@@ -5,6 +5,7 @@
 
 pub mod bwe;
 pub mod demux;
+pub mod dependency_descriptor;
 pub mod extension;
 pub mod h264;
 pub mod header;
@@ -18,4 +19,6 @@ pub mod rtcp;
 pub mod rtx;
 pub mod twcc;
 pub mod unwrap;
+pub mod vp8;
+pub mod vp9;
 pub mod window;

@@ -19,6 +19,7 @@ mod forwarder;
 mod ingest;
 mod keyframe;
 mod limit;
+mod numbering;
 mod pacer;
 mod publisher;
 mod rate;
@@ -27,6 +28,7 @@ mod selector;
 #[cfg(test)]
 mod simulation;
 mod subscriber;
+mod tap;
 mod target;
 #[cfg(test)]
 mod testing;
@@ -38,6 +40,7 @@ pub use keyframe::REQUEST_WINDOW;
 pub use limit::PublishLimit;
 pub use publisher::Publisher;
 pub use subscriber::{FeedbackCounters, SenderStats, Sending, Subscriber};
+pub use tap::{Tap, Tapped, layer_for_mixing};
 pub use target::{Layer, LayerFigures, LayerSet, MAX_LAYERS, Target};
 
 use crate::ids::TrackKey;
@@ -57,6 +60,8 @@ pub struct PublishedTrack {
     pub kind: MediaKind,
     /// The codec its first packet had.
     pub codec: Codec,
+    /// It may come in several layers.
+    pub simulcast: bool,
 }
 
 /// A packet on its way from a track to its subscribers.

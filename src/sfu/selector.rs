@@ -59,6 +59,11 @@ impl Selector {
         self.current.map(|current| current.layer)
     }
 
+    /// The best layer that the track has now.
+    pub fn best_layer(&self) -> Layer {
+        self.layers.best(Layer(u8::MAX)).unwrap_or_default()
+    }
+
     /// The layer whose keyframe helps: the one that goes through, or the one that is to.
     pub fn needed(&self) -> Option<Layer> {
         match self.target {

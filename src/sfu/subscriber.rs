@@ -36,6 +36,10 @@ pub struct SenderStats {
     pub sender: u64,
     /// What it carries.
     pub track: TrackKey,
+    /// The layer that flows.
+    pub layer: Option<Layer>,
+    /// The best layer of the track that its publisher sends now.
+    pub best_layer: Layer,
     /// Audio or video.
     pub kind: MediaKind,
     /// Codec.

@@ -2,8 +2,10 @@
 
 use smallvec::SmallVec;
 
+use crate::rtp::params::MAX_ENCODINGS;
+
 /// Layers of one track at most: further streams of a simulcast are declined.
-pub const MAX_LAYERS: usize = 3;
+pub const MAX_LAYERS: usize = MAX_ENCODINGS;
 
 /// A quality of a track, 0 the lowest. A track without simulcast has the one layer 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -64,6 +64,7 @@ pub fn receive_line(mid: &str, payloads: Vec<PayloadParams>) -> ReceiveLine {
         payloads,
         extensions: IN_IDS,
         ssrcs: vec![],
+        encodings: Encodings::Single,
         stream_id: "stream".into(),
         track_id: format!("track-{mid}"),
     }

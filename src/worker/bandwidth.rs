@@ -183,8 +183,10 @@ impl Worker {
         estimator.set_wanted(allocation.wanted);
         let known = |sender: &u64| demands.iter().any(|(_, demand)| demand.sender == *sender);
         peer.bandwidth.targets.retain(|sender, _| known(sender));
-        let keys: SmallVec<[TrackKey; 16]> = peer.receiving.tracks().collect();
-        peer.bandwidth.tiles.retain(|key, _| keys.contains(key));
+        let tiles = &mut peer.bandwidth.tiles;
+        if let Receiving::Forward(tracks) = &peer.receiving {
+            tiles.retain(|key, _| tracks.contains_key(key));
+        }
         for (choice, (key, _)) in allocation.choices.iter().zip(&demands) {
             self.carry_out(now, slot, *key, choice);
         }

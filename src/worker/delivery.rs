@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::rtp::params::{Codec, MediaKind, SendLine, Ssrc};
-use crate::sfu::{Layer, Received};
+use crate::sfu::{Layer, Received, Tap, Target, layer_for_mixing};
 use crate::transport::negotiation::{SenderId, SenderSpec};
 use crate::worker::Event;
 use crate::worker::demux::Slot;
@@ -69,6 +69,7 @@ impl Worker {
             source: Default::default(),
             muted: false,
             tapped: false,
+            tap: Tap::default(),
             subscribers: Vec::new(),
         };
         self.tracks.insert(key, track);
@@ -273,7 +274,7 @@ impl Worker {
 
     /// A packet of a published track goes to its subscribers and to the mixer's tap.
     pub(super) fn forward(&mut self, now: Instant, packet: &Received<'_>) {
-        let Some(track) = self.tracks.get(&packet.track) else {
+        let Some(track) = self.tracks.get_mut(&packet.track) else {
             return;
         };
         if track.muted {
@@ -299,7 +300,19 @@ impl Worker {
                 .get(&track.room)
                 .and_then(|room| room.bus.as_ref())
         {
-            super::mixed::tap(bus, now, packet);
+            if packet.keyframe
+                && track.info.simulcast
+                && let Some(peer) = self.peers.get_mut(track.publisher)
+            {
+                // Its size may be another now.
+                let layers = peer.session.publisher.layers(now, packet.track);
+                let layer = layer_for_mixing(&layers);
+                track.tap.set_target(Target::UpTo {
+                    layer,
+                    temporal: u8::MAX,
+                });
+            }
+            wants_keyframe |= super::mixed::tap(bus, &mut track.tap, now, packet);
         }
         if wants_keyframe {
             let room = track.room;

@@ -366,7 +366,7 @@ fn one_clock_offset_serves_all_tracks() {
         .track;
     let packet = rtp(Ssrc(5), 111, 1, 48_000, b"opus");
     let audio = publisher.handle_rtp(now, &packet).expect("audio");
-    assert_eq!(publisher.clock(video), None);
+    assert_eq!(publisher.clock(video, 0), None);
     let mut report = |ssrc, sent: Ntp, timestamp, delay: i64| {
         let info = write::SenderInfo {
             ssrc,
@@ -378,7 +378,7 @@ fn one_clock_offset_serves_all_tracks() {
         let mut out = Vec::new();
         write::sender_report(&info, &mut out);
         publisher.handle_rtcp(now, WALL.shifted(sent.0 as i64 + delay), &out);
-        (publisher.clock(video), publisher.clock(audio.track))
+        (publisher.clock(video, 0), publisher.clock(audio.track, 0))
     };
     report(MEDIA, Ntp(5 << 32), 90_000, 1000);
     let (video, audio_clock) = report(Ssrc(5), Ntp(5 << 32), 48_000, 3000);

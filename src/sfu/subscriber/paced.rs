@@ -31,6 +31,7 @@ impl Subscriber {
             return Err(DropReason::PacerFull);
         }
         let start = out.len();
+        self.leg.take_number();
         let header_len = self.forward(now, sender, packet, out)?;
         if !video || self.congestion.pacer.is_open(now) {
             self.note_sent(now, out.len() - start);
@@ -133,3 +134,6 @@ impl Subscriber {
             .chain(estimator)
     }
 }
+
+#[cfg(test)]
+mod tests;
