@@ -17,6 +17,9 @@ use ladder::{Ladder, Smoothed};
 
 /// What flows goes on while the estimate is no lower than this part of it: an estimate swings a little.
 const KEEP: f64 = 0.92;
+/// And the lowest layer, which has nothing below it, while it is no lower than this part: a pause is worse than a
+/// queue.
+const KEEP_LOWEST: f64 = 0.75;
 /// A rise needs so much more than what it adds.
 const HEADROOM: f64 = 1.05;
 /// No rise so soon after a fall; doubled, up to the most, for each fall that comes soon after a rise.
@@ -149,8 +152,16 @@ impl Allocator {
             starting: budget.starting,
             kept_back: budget.undrained.saturating_sub(budget.estimate) as f64,
         };
-        let keep = fit.fill(estimate / KEEP - voices, |_, cost| cost);
-        let rise = fit.fill(estimate - voices, |at, cost| {
+        let keep = fit.fill(estimate / KEEP - voices, |at, rung| {
+            let part = if rung == 1 && current[at] > 0 {
+                KEEP_LOWEST / KEEP
+            } else {
+                1.0
+            };
+            part * ladders[at].cost(rung)
+        });
+        let rise = fit.fill(estimate - voices, |at, rung| {
+            let cost = ladders[at].cost(rung);
             let flows = ladders[at].cost(current[at]);
             flows.min(cost) + HEADROOM * (cost - flows).max(0.0)
         });
@@ -174,7 +185,7 @@ impl Allocator {
             let costs = chosen.iter().zip(&ladders);
             costs.map(|(rung, ladder)| ladder.cost(*rung)).sum()
         };
-        let most = budget.undrained.max(budget.estimate) as f64 / KEEP - voices;
+        let most = budget.undrained.max(budget.estimate) as f64 / KEEP_LOWEST - voices;
         if !budget.starting && total(&chosen) > most {
             for (at, rung) in chosen.iter_mut().enumerate() {
                 *rung = current[at].min(keep[at]);
@@ -303,8 +314,8 @@ struct Fit<'a> {
 }
 
 impl Fit<'_> {
-    /// The rungs that fit into `budget`, where `weigh` tells what a rung of this cost is to be counted as.
-    fn fill(&self, budget: f64, weigh: impl Fn(usize, f64) -> f64) -> SmallVec<[usize; 16]> {
+    /// The rungs that fit into `budget`, where `weigh` tells what a rung is to be counted as.
+    fn fill(&self, budget: f64, weigh: impl Fn(usize, usize) -> f64) -> SmallVec<[usize; 16]> {
         let mut rungs: SmallVec<[usize; 16]> = SmallVec::from_elem(0, self.ladders.len());
         let mut left = budget;
         let mut raise = |rungs: &mut SmallVec<[usize; 16]>, at: usize, beyond: f64| -> bool {
@@ -312,7 +323,7 @@ impl Fit<'_> {
             if rung >= ladder.top() {
                 return false;
             }
-            let step = weigh(at, ladder.cost(rung + 1)) - weigh(at, ladder.cost(rung));
+            let step = weigh(at, rung + 1) - weigh(at, rung);
             if step > left + beyond {
                 return false;
             }

@@ -40,7 +40,13 @@ impl Congestion {
         let rate = if estimate >= MAX {
             UNLIMITED
         } else {
-            factor(estimate as f64) * estimate as f64
+            // The first guess is a low one, and the first keyframe large.
+            let factor = if self.estimator.is_starting(now) {
+                FACTORS.1
+            } else {
+                factor(estimate as f64)
+            };
+            factor * estimate as f64
         };
         self.pacer.set_rate(now, rate);
     }

@@ -13,9 +13,11 @@ const BURST: Duration = Duration::from_millis(10);
 const MIN_BURST: f64 = 3.0 * 1250.0 * 8.0;
 /// Between two releases at least: the worker's timers are no finer, and packets leave in groups.
 const GRAIN: Duration = Duration::from_millis(2);
-/// Video that waits longer than this makes the pacer full: no frame begins any more, up to the next keyframe after
-/// it has drained. What waits already leaves faster.
+/// What would wait longer than this leaves faster.
 pub const MAX_DELAY: Duration = Duration::from_millis(400);
+/// Video that would wait longer than this at the pacer's rate makes it full: no frame begins any more, up to the next
+/// keyframe after it has drained.
+pub const FULL: Duration = Duration::from_millis(1000);
 /// Bytes that wait at most: a keyframe of any size that is of use. Beyond it, packets are dropped within a frame.
 pub const MAX_BYTES: usize = 512 << 10;
 /// Voice may fill the bucket beyond its size by what leaves in this time, no further.
@@ -91,7 +93,7 @@ impl Pacer {
 
     /// No frame may begin to wait.
     pub fn is_full(&self) -> bool {
-        self.delay() > MAX_DELAY
+        self.delay() > FULL
     }
 
     /// Keeps a packet until [`Self::release`]; false: there is no room, and it is dropped.
