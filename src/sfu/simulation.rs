@@ -199,7 +199,7 @@ impl Client {
             (self.current, self.switch, keyframe) = (Some(layer), None, true);
         }
         // Thirty frames/s.
-        if now / 1_000 % 33 != 0 && !keyframe {
+        if !(now / 1_000).is_multiple_of(33) && !keyframe {
             return;
         }
         let Some(layer) = self.current else {

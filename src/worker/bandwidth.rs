@@ -163,7 +163,11 @@ impl Worker {
 
     /// Layers for the tracks of the others. Whether more bandwidth would be of use.
     fn allocate_tracks(&mut self, now: Instant, slot: Slot) -> bool {
-        let (demands, voices) = self.demands(now, slot);
+        let Wishes {
+            tracks,
+            demands,
+            voices,
+        } = self.wishes(now, slot);
         let peer = &mut self.peers[slot];
         if !demands.is_empty() {
             peer.bandwidth.due = now + INTERVAL;
@@ -175,36 +179,28 @@ impl Worker {
             starting: estimator.is_starting(now),
             voices,
         };
-        let allocation = peer
-            .bandwidth
-            .allocator
-            .allocate(now, budget, &demands_only(&demands));
+        let allocation = peer.bandwidth.allocator.allocate(now, budget, &demands);
         let estimator = peer.session.subscriber.estimator_mut();
         estimator.set_wanted(allocation.wanted);
-        let known = |sender: &u64| demands.iter().any(|(_, demand)| demand.sender == *sender);
+        let known = |sender: &u64| demands.iter().any(|demand| demand.sender == *sender);
         peer.bandwidth.targets.retain(|sender, _| known(sender));
         let tiles = &mut peer.bandwidth.tiles;
         if let Receiving::Forward(tracks) = &peer.receiving {
             tiles.retain(|key, _| tracks.contains_key(key));
         }
-        for (choice, (key, _)) in allocation.choices.iter().zip(&demands) {
+        for (choice, key) in allocation.choices.iter().zip(&tracks) {
             self.carry_out(now, slot, *key, choice);
         }
         allocation.choices.iter().any(|choice| choice.limited)
     }
 
-    /// What the peer could be sent: pictures, and the payload rate and number of the voices that speak.
-    fn demands(
-        &mut self,
-        now: Instant,
-        slot: Slot,
-    ) -> (SmallVec<[(TrackKey, Demand); 8]>, (u64, u32)) {
-        let mut demands = SmallVec::new();
-        let mut voices = (0, 0);
+    /// What the peer could be sent.
+    fn wishes(&mut self, now: Instant, slot: Slot) -> Wishes {
+        let mut wishes = Wishes::default();
         let peer = &self.peers[slot];
         let dominant = self.rooms.get(&peer.room).and_then(|room| room.dominant);
         let Receiving::Forward(tracks) = &peer.receiving else {
-            return (demands, voices);
+            return wishes;
         };
         let attached = tracks.iter().filter(|(_, forwarded)| forwarded.attached);
         let attached: SmallVec<[(TrackKey, u64); 16]> = attached
@@ -220,8 +216,8 @@ impl Worker {
             let layers = publisher.session.publisher.layers(now, key);
             if track.info.kind == MediaKind::Audio {
                 let rate: u64 = layers.iter().map(|figures| figures.bitrate).sum();
-                voices.0 += rate;
-                voices.1 += u32::from(rate > SPEAKS);
+                wishes.voices.0 += rate;
+                wishes.voices.1 += u32::from(rate > SPEAKS);
                 continue;
             }
             let spoken_by = Some(publisher.id);
@@ -233,9 +229,10 @@ impl Worker {
                 quality: self.peers[slot].bandwidth.quality,
                 layers,
             };
-            demands.push((key, demand));
+            wishes.tracks.push(key);
+            wishes.demands.push(demand);
         }
-        (demands, voices)
+        wishes
     }
 
     fn carry_out(&mut self, now: Instant, slot: Slot, key: TrackKey, choice: &Choice) {
@@ -364,8 +361,12 @@ impl Worker {
     }
 }
 
-fn demands_only(demands: &[(TrackKey, Demand)]) -> SmallVec<[Demand; 8]> {
-    demands.iter().map(|(_, demand)| demand.clone()).collect()
+/// What a peer could be sent: a demand for each picture, and the payload rate and number of the voices that speak.
+#[derive(Default)]
+struct Wishes {
+    tracks: SmallVec<[TrackKey; 8]>,
+    demands: SmallVec<[Demand; 4]>,
+    voices: (u64, u32),
 }
 
 /// What a peer may be sent and what it is sent, bit/s, for its figures.
