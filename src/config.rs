@@ -6,15 +6,23 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use talksy_mixer::video::Theme;
+use talksy_mixer::video::theme::{ColoursError, Font};
+
 use crate::room::Limits;
 use crate::signalling::session::SessionOptions;
 
 /// The slowest link sends a request's headers in less.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often sockets are pinged.
-const PING: Duration = Duration::from_secs(15);
-/// A socket from which nothing comes for this long is dead: two pings were not answered.
-const IDLE: Duration = Duration::from_secs(30);
+const PING: Duration = Duration::from_secs(4);
+/// A socket from which nothing comes for this long is dead: two pings were not answered. With [`GONE_AFTER`], which runs
+/// at the same time, the others know of a client that disappeared within 15 s.
+const IDLE: Duration = Duration::from_secs(12);
+/// A client with a broken socket of which nothing else is heard is gone for the others after this time.
+const GONE_AFTER: Duration = Duration::from_secs(10);
+/// How long a client may take to come back after its socket broke.
+const RESUME: Duration = Duration::from_secs(30);
 
 /// A hybrid SFU/MCU conferencing server: rooms forward tracks, constrained clients get one mixed stream.
 #[derive(Parser, Clone, Debug)]
@@ -61,6 +69,20 @@ pub struct Arguments {
     /// Serve the page from this directory instead of the built-in one
     #[arg(long, env = "TALKSY_STATIC_DIR", value_name = "DIR")]
     pub static_dir: Option<PathBuf>,
+
+    /// Write names in the mixed picture in this TrueType or OpenType font. Default: DejaVu Sans, built in
+    #[arg(long, env = "TALKSY_MIX_FONT", value_name = "FILE")]
+    pub mix_font: Option<PathBuf>,
+
+    /// Colours of the mixed picture as name=RRGGBB, comma-separated: background, bars, speaking, text, label
+    #[arg(
+        long,
+        env = "TALKSY_MIX_COLOURS",
+        value_name = "LIST",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub mix_colours: String,
 
     /// Fill room "demo" with this many synthetic participants
     #[arg(long, env = "TALKSY_DEMO", value_name = "N")]
@@ -152,6 +174,17 @@ pub enum ConfigError {
         /// As it was given.
         value: u64,
     },
+    /// Not a font, or not to be read.
+    #[error("--mix-font {}: {why}", file.display())]
+    MixFont {
+        /// As it was given.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Not a list of colours.
+    #[error("--mix-colours: {0}")]
+    MixColours(#[from] ColoursError),
     /// Not a log level.
     #[error("the log level {0:?} is not understood: use error, warn, info, debug or trace")]
     LogLevel(String),
@@ -186,6 +219,8 @@ pub struct Settings {
     pub tls: Option<TlsSource>,
     /// Serves the page instead of the built-in one.
     pub static_dir: Option<PathBuf>,
+    /// How the mixed picture looks.
+    pub theme: Theme,
     /// Number of synthetic participants.
     pub demo: Option<usize>,
     /// Filter directives for `tracing`.
@@ -241,6 +276,7 @@ impl Arguments {
             workers,
             tls: self.tls_source()?,
             static_dir: self.checked_static_dir()?,
+            theme: self.theme()?,
             demo: self.demo,
             log: log_directives(&self.log_level, self.debug)?,
             turn_enabled: self.turn_enabled,
@@ -248,6 +284,7 @@ impl Arguments {
                 peers_per_room: self.max_peers_per_room,
                 tracks_per_peer: self.max_tracks_per_peer,
                 empty_for: Duration::from_secs(self.room_empty_seconds),
+                gone_after: GONE_AFTER,
             },
             max_rooms: self.max_rooms,
             max_sockets: self.max_sockets,
@@ -255,9 +292,25 @@ impl Arguments {
             session: SessionOptions {
                 ping: PING,
                 idle: IDLE,
+                resume: RESUME,
                 max_message: self.max_message_kib * 1024,
             },
         })
+    }
+
+    fn theme(&self) -> Result<Theme, ConfigError> {
+        let font = match given(&self.mix_font) {
+            Some(file) => std::fs::read(file)
+                .map_err(|error| error.to_string())
+                .and_then(|bytes| Font::from_bytes(bytes).map_err(|error| error.to_string()))
+                .map_err(|why| ConfigError::MixFont {
+                    file: file.clone(),
+                    why,
+                })?,
+            None => Font::default(),
+        };
+        let colours = self.mix_colours.parse()?;
+        Ok(Theme { colours, font })
     }
 
     fn tls_source(&self) -> Result<Option<TlsSource>, ConfigError> {

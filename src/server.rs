@@ -21,6 +21,7 @@ use crate::http::tls::{TlsError, local_addresses, server_config};
 use crate::http::{App, router};
 use crate::room::RoomManager;
 use crate::signalling::counters::Counters;
+use crate::signalling::resume::Resumes;
 use crate::signalling::session::SessionContext;
 use crate::worker::WorkerHandle;
 
@@ -84,6 +85,7 @@ impl Server {
                 rooms: rooms.clone(),
                 options: settings.session,
                 counters: counters.clone(),
+                resumes: Resumes::default(),
                 shutdown: shutdown_seen,
             },
             sockets: sockets.clone(),

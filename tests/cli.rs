@@ -56,6 +56,8 @@ fn help_explains_every_option_with_its_default() {
         "--tls-key",
         "--data-dir",
         "--static-dir",
+        "--mix-font",
+        "--mix-colours",
         "--demo",
         "--log-level",
         "--room-empty-seconds",
@@ -157,4 +159,15 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+#[test]
+fn a_font_or_a_colour_that_cannot_be_used_is_one_sentence() {
+    let output = run(&["--mix-colours", "text=white"]);
+    fails_with(&output, USAGE, &["--mix-colours", "text=white", "six"]);
+    let no_font = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let output = run(&["--mix-font", no_font]);
+    fails_with(&output, USAGE, &["--mix-font", no_font, "TrueType"]);
+    let output = run(&["--mix-font", "/nowhere.ttf"]);
+    fails_with(&output, USAGE, &["/nowhere.ttf", "No such file"]);
 }

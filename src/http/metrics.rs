@@ -126,6 +126,7 @@ impl Sum {
             ("socket", "refused", figures.socket.refused),
             ("worker", "unknown_sender", worker.unknown),
             ("worker", "unclassified", worker.unclassified),
+            ("worker", "moved", worker.moved),
             ("worker", "event", figures.dropped_events),
             ("session", "before_keys", sessions.early),
             ("session", "unauthentic", sessions.unauthentic),

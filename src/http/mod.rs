@@ -13,11 +13,13 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Query, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use tokio::sync::Semaphore;
 
+use crate::room::LayoutError;
 use crate::signalling::counters::Refusal;
+use crate::signalling::protocol::ProtocolError;
 use crate::signalling::session::{self, SessionContext};
 use crate::signalling::{JoinQuery, query::QueryError};
 
@@ -47,6 +49,7 @@ pub fn router(app: App) -> Router {
         .route("/wss", get(socket))
         .route("/create_room", get(rest::create_room))
         .route("/stats", get(rest::stats))
+        .route("/rooms/{id}/layout", post(rest::set_layout))
         .route("/healthz", get(rest::health))
         .route("/metrics", get(metrics::metrics))
         .route("/", get(assets::index))
@@ -84,6 +87,10 @@ enum HttpError {
     Query(#[from] QueryError),
     #[error(transparent)]
     Room(#[from] crate::room::manager::RoomError),
+    #[error(transparent)]
+    Message(#[from] ProtocolError),
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     #[error("there is no room {0:?}")]
     UnknownRoom(String),
     #[error("the server has as many sockets as it takes: try again later")]
@@ -95,7 +102,8 @@ enum HttpError {
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let status = match self {
-            HttpError::Query(_) => StatusCode::BAD_REQUEST,
+            HttpError::Query(_) | HttpError::Message(_) => StatusCode::BAD_REQUEST,
+            HttpError::Layout(_) => StatusCode::CONFLICT,
             HttpError::UnknownRoom(_) => StatusCode::NOT_FOUND,
             HttpError::Room(_) | HttpError::TooManySockets | HttpError::ShuttingDown => {
                 StatusCode::SERVICE_UNAVAILABLE

@@ -1,13 +1,14 @@
-//! `/create_room`, `/stats`, `/healthz`.
+//! `/create_room`, `/stats`, `/rooms/{id}/layout`, `/healthz`.
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 
 use super::{App, HttpError, Pairs};
 use crate::room::manager::DEFAULT_ROOM;
 use crate::signalling::figures::RoomFigures;
+use crate::signalling::protocol::layout;
 use crate::signalling::query::{clean_name, room_id, value};
 use crate::signalling::session::unix_millis;
 
@@ -37,6 +38,22 @@ pub(super) async fn stats(
     };
     let figures = RoomFigures::new(&snapshot, unix_millis());
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(figures)))
+}
+
+/// How a room's mixed picture is divided: the body is that of the `layout` message. A form of another site cannot send
+/// JSON, so no foreign page can ask for it.
+pub(super) async fn set_layout(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Json(body): Json<serde_json::Value>,
+) -> Result<StatusCode, HttpError> {
+    let wanted = layout::read(body)?;
+    match app.session.rooms.set_layout(&id, wanted).await {
+        Some(done) => done
+            .map(|()| StatusCode::NO_CONTENT)
+            .map_err(HttpError::from),
+        None => Err(HttpError::UnknownRoom(id)),
+    }
 }
 
 /// 200 while clients are taken, 503 once the server ends.

@@ -76,6 +76,11 @@ impl FakeWorker {
         self.expect("RemovePeer", removed).await;
     }
 
+    /// The commands that came and that no expectation has looked at.
+    pub fn drain(&mut self) -> Vec<Command> {
+        self.commands.try_iter().collect()
+    }
+
     /// Sends an event to the latest room.
     pub async fn send(&self, event: Event) {
         let (_, events) = self.rooms.last().expect("a room was opened");

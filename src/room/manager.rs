@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::ids::{PeerId, RoomKey};
 use crate::room::snapshot::RoomSnapshot;
 use crate::room::task::{INBOX, Mailbox, Message, Registry, RoomTask};
-use crate::room::{JoinError, JoinRequest, Limits, Request};
+use crate::room::{JoinError, JoinRequest, LayoutError, LayoutRequest, Limits, Request};
 use crate::worker::{Command, WorkerFigures, WorkerHandle};
 
 /// The room of a client that names none.
@@ -113,6 +113,19 @@ impl RoomManager {
             }
         }
         Err(RoomError::Vanished)
+    }
+
+    /// Divides a room's mixed picture differently; `None` if there is no such room.
+    pub async fn set_layout(
+        &self,
+        room_id: &str,
+        wanted: LayoutRequest,
+    ) -> Option<Result<(), LayoutError>> {
+        let inbox = self.shared.lock().rooms.get(room_id)?.inbox.clone();
+        let (reply, done) = oneshot::channel();
+        let message = Message::SetLayout { wanted, reply };
+        inbox.send(message).await.ok()?;
+        done.await.ok()
     }
 
     /// The figures of a room; `None`: there is no such room.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::ids::PeerId;
 use crate::room::snapshot::PeerSnapshot;
 use crate::rtp::params::MediaKind;
-use crate::worker::{Delivery, LayoutTile, Renegotiation, SourceType};
+use crate::worker::{Delivery, MixedLayout, Renegotiation, SourceType};
 
 /// A published track of another member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,12 +100,7 @@ pub enum Notice {
     /// Everybody in the room.
     Peers(Arc<[PeerSummary]>),
     /// The tiles of the mixed picture.
-    Layout {
-        /// Width and height in pixels.
-        canvas: (u32, u32),
-        /// Who is where.
-        tiles: Vec<LayoutTile>,
-    },
+    Layout(MixedLayout),
     /// Another layer of a track is forwarded to the member than before, or none.
     BitrateAdjusted {
         /// Track id of the publisher's msid.

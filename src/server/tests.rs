@@ -16,6 +16,7 @@ use crate::room::fake_worker::FakeWorker;
 use crate::worker::{Command, Event, Renegotiation};
 
 mod http;
+mod resume;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -239,7 +240,7 @@ async fn malformed_messages_of_every_kind_get_an_error_and_an_open_socket() {
         r#"{"type":"switch_quality","data":"best"}"#,
         r#"{"type":"set_bandwidth_limit","data":"many"}"#,
         r#"{"type":"switch_mode","data":"auto"}"#,
-        r#"{"type":"layout","data":{"kind":"speaker"}}"#,
+        r#"{"type":"layout","data":{"kind":"pinned"}}"#,
         r#"{"type":"mute","data":{"track_id":"x","muted":true}}"#,
         r#"{"type":"chat","data":{}}"#,
     ];
@@ -324,6 +325,8 @@ async fn a_socket_from_which_nothing_comes_is_dead_and_one_that_answers_pings_is
     let mut bench = Bench::new(|settings| {
         settings.session.ping = Duration::from_millis(100);
         settings.session.idle = Duration::from_millis(500);
+        settings.limits.gone_after = Duration::from_millis(500);
+        settings.session.resume = Duration::from_millis(800);
     })
     .await;
     let (silent, dead) = bench.join("/ws").await;
@@ -373,14 +376,6 @@ async fn leave_removes_the_client_and_closes_its_socket_normally() {
     client.send(json!({"type": "leave"})).await;
     bench.worker.expect_removed(peer).await;
     assert_eq!(client.closed().await, Some(CloseCode::Normal));
-}
-
-#[tokio::test]
-async fn a_broken_socket_removes_the_client_at_once() {
-    let mut bench = Bench::new(|_| ()).await;
-    let (client, peer) = bench.join("/ws").await;
-    drop(client);
-    bench.worker.expect_removed(peer).await;
 }
 
 #[tokio::test]

@@ -34,23 +34,6 @@ const RESERVE: f64 = 1.15;
 /// Bit/s on the wire around the payload of a voice: fifty packets with 80 bytes of headers.
 const VOICE_OVERHEAD: u64 = 32_000;
 
-/// What a subscriber has chosen as its upper bound, by `switch_quality`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum QualityLimit {
-    /// The best.
-    #[default]
-    Best,
-    /// No video.
-    Off,
-    /// Up to this layer, and to this temporal one of it (`u8::MAX`: all).
-    UpTo {
-        /// 0 the lowest of three.
-        spatial: u8,
-        /// 0 the lowest of three.
-        temporal: u8,
-    },
-}
-
 /// A picture that a peer could be sent.
 #[derive(Clone, Debug)]
 pub struct Demand {
@@ -62,8 +45,8 @@ pub struct Demand {
     pub dominant: bool,
     /// Width and height of its element in pixels; 0: off screen; `None`: not told, taken for full size.
     pub tile: Option<(u32, u32)>,
-    /// The subscriber's bound.
-    pub quality: QualityLimit,
+    /// The subscriber's own bound (`switch_quality`).
+    pub quality: Target,
     /// What there is.
     pub layers: SmallVec<[LayerFigures; 3]>,
 }

@@ -18,6 +18,8 @@ mod drops;
 mod forwarder;
 mod ingest;
 mod keyframe;
+#[cfg(test)]
+mod layers_tests;
 mod limit;
 mod numbering;
 mod pacer;
@@ -33,7 +35,7 @@ mod target;
 #[cfg(test)]
 mod testing;
 
-pub use allocator::{Allocation, Allocator, Budget, Choice, Demand, QualityLimit};
+pub use allocator::{Allocation, Allocator, Budget, Choice, Demand};
 pub use clock::SenderClock;
 pub use drops::{DropCounters, DropReason};
 pub use keyframe::REQUEST_WINDOW;

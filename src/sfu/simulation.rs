@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::allocator::{Allocator, Budget, Demand, QualityLimit};
+use super::allocator::{Allocator, Budget, Demand};
 use super::congestion::Congestion;
 use super::{Layer, LayerFigures, Target};
 use crate::rtp::params::{SourceType, Ssrc};
@@ -243,7 +243,7 @@ impl Client {
             source: SourceType::Media,
             dominant: false,
             tile: None,
-            quality: QualityLimit::Best,
+            quality: Target::BEST,
             layers: layers.collect(),
         };
         let budget = Budget {

@@ -10,7 +10,7 @@ use crate::ids::{PeerId, TrackKey};
 use crate::mcu::bus::Rung;
 use crate::rtp::bwe::{Estimator, Wanted};
 use crate::rtp::params::MediaKind;
-use crate::sfu::{Allocator, Budget, Choice, Demand, QualityLimit, Target};
+use crate::sfu::{Allocator, Budget, Choice, Demand, Target};
 use crate::worker::demux::Slot;
 use crate::worker::state::{Peer, Receiving};
 use crate::worker::thread::Worker;
@@ -61,7 +61,6 @@ pub struct Bandwidth {
     /// When tracks are weighed anew.
     pub due: Instant,
     allocator: Allocator,
-    quality: QualityLimit,
     /// Element sizes in pixels. Those of tracks that are gone are forgotten with the next allocation.
     tiles: HashMap<TrackKey, (u32, u32)>,
     targets: HashMap<u64, Target>,
@@ -78,7 +77,6 @@ impl Bandwidth {
         Bandwidth {
             due: now + INTERVAL,
             allocator: Allocator::default(),
-            quality: QualityLimit::Best,
             tiles: HashMap::new(),
             targets: HashMap::new(),
             decreases: 0,
@@ -92,7 +90,6 @@ impl Bandwidth {
     /// Another connection of the same client: its wishes stay.
     pub fn renewed(now: Instant, before: &Bandwidth) -> Self {
         Bandwidth {
-            quality: before.quality,
             tiles: before.tiles.clone(),
             pauses: before.pauses,
             changes: before.changes,
@@ -226,7 +223,7 @@ impl Worker {
                 source: track.source,
                 dominant: track.source == SourceType::Media && dominant == spoken_by,
                 tile: self.peers[slot].bandwidth.tiles.get(&key).copied(),
-                quality: self.peers[slot].bandwidth.quality,
+                quality: self.peers[slot].target,
                 layers,
             };
             wishes.tracks.push(key);
@@ -332,9 +329,10 @@ impl Worker {
         self.allocate(now, slot);
     }
 
-    pub(super) fn set_quality(&mut self, now: Instant, id: PeerId, quality: QualityLimit) {
+    /// Sets the best that a peer gets of every picture that is forwarded to it, and of those that will be.
+    pub(super) fn set_target(&mut self, now: Instant, id: PeerId, target: Target) {
         if let Some(peer) = self.peer_mut(id) {
-            peer.bandwidth.quality = quality;
+            peer.target = target;
             self.reallocate(now, id);
         }
     }

@@ -10,7 +10,7 @@ use crate::worker::demux::Slot;
 use crate::worker::session::{Refusal, Session};
 use crate::worker::state::{MediaRoom, Peer, Receiving};
 use crate::worker::thread::Worker;
-use crate::worker::{Command, Delivery, Event, PeerParams, Renegotiation, SourceType};
+use crate::worker::{Command, Delivery, Event, PeerParams, Renegotiation, SourceType, Target};
 
 impl Worker {
     pub(super) fn handle_command(&mut self, now: Instant, command: Command) {
@@ -40,7 +40,7 @@ impl Worker {
             Command::Subscribe { peer, tracks } => self.subscribe(peer, &tracks),
             Command::SetDelivery { peer, delivery } => self.set_delivery(now, peer, delivery),
             Command::SetReceiveLimit { peer, bps } => self.set_receive_limit(now, peer, bps),
-            Command::SetQuality { peer, quality } => self.set_quality(now, peer, quality),
+            Command::SetTarget { peer, target } => self.set_target(now, peer, target),
             Command::SetVideoSize {
                 peer,
                 track,
@@ -56,6 +56,15 @@ impl Worker {
             }
             Command::SetSource { track, source } => self.set_source(track, source),
             Command::SetMuted { track, muted } => self.set_muted(now, track, muted),
+            Command::RestartIce { peer } => {
+                if let Some(peer) = self.peer_mut(peer) {
+                    peer.session.restart_ice();
+                    peer.touched = true;
+                }
+            }
+            Command::Restate { peer } => self.restate(peer),
+            Command::Suspend { peer } => self.suspend(peer),
+            Command::SetLayout { room, wish } => self.set_layout(room, wish),
             Command::SendText { peer, text } => {
                 if let Some(peer) = self.peer_mut(peer) {
                     peer.session.send_text(now, &text);
@@ -72,6 +81,28 @@ impl Worker {
     pub(super) fn peer_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
         let slot = *self.slots.get(&id)?;
         self.peers.get_mut(slot)
+    }
+
+    fn restate(&mut self, id: PeerId) {
+        let Some(&slot) = self.slots.get(&id) else {
+            return;
+        };
+        let peer = &mut self.peers[slot];
+        peer.session.repeat_offer();
+        peer.touched = true;
+        if matches!(peer.receiving, Receiving::Mixed(_)) {
+            self.tell_layout(slot);
+        }
+    }
+
+    fn suspend(&mut self, id: PeerId) {
+        let Some(&slot) = self.slots.get(&id) else {
+            return;
+        };
+        for track in std::mem::take(&mut self.peers[slot].published) {
+            self.end_track(track, true);
+        }
+        self.peers[slot].suspended = true;
     }
 
     /// A description or a candidate: what cannot be done is told to the client. A client that has made itself a
@@ -130,9 +161,11 @@ impl Worker {
             has_levels: false,
             bandwidth: Bandwidth::new(now),
             publish_limit: None,
+            target: Target::BEST,
             next_sender: 1,
             deadline: now,
             stats_due: now + super::STATS_INTERVAL,
+            suspended: false,
             dirty: false,
             touched: true,
         });

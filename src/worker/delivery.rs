@@ -221,6 +221,11 @@ impl Worker {
             peer.session
                 .subscriber
                 .attach(forwarded.sender, key, track.info.codec);
+            if track.info.kind == MediaKind::Video {
+                peer.session
+                    .subscriber
+                    .set_target(forwarded.sender, peer.target);
+            }
             track.subscribers.push((slot, forwarded.sender));
             begun.push((key, line.mid.to_string(), track.info.kind));
         }

@@ -9,6 +9,7 @@ mod delivery;
 mod demux;
 mod figures;
 mod mixed;
+mod moved;
 mod session;
 mod socket;
 mod speaking;
@@ -16,11 +17,13 @@ mod start;
 mod state;
 mod thread;
 
-pub use crate::mcu::bus::LayoutTile;
+pub use crate::mcu::bus::{LayoutTile, MixedLayout};
+pub use crate::mcu::video::LayoutWish;
 pub use crate::rtp::params::SourceType;
-pub use crate::sfu::{PublishedTrack, QualityLimit};
+pub use crate::sfu::{Layer, PublishedTrack, Target};
 pub use figures::WorkerFigures;
 pub use start::{Media, MediaConfig, StartError, start_all};
+pub use talksy_mixer::video::layout::Kind as LayoutKind;
 pub use thread::{WorkerConfig, start as start_worker};
 
 use std::time::Duration;
@@ -127,13 +130,6 @@ pub enum Command {
         /// Bit/s.
         bps: Option<u64>,
     },
-    /// The best that the peer wants of any video.
-    SetQuality {
-        /// Who.
-        peer: PeerId,
-        /// Upper bound.
-        quality: QualityLimit,
-    },
     /// The peer shows a track in an element of this size.
     SetVideoSize {
         /// Who.
@@ -152,6 +148,13 @@ pub enum Command {
         /// Bit/s.
         bps: Option<u64>,
     },
+    /// What a peer gets of every forwarded picture, from now on.
+    SetTarget {
+        /// Who.
+        peer: PeerId,
+        /// Up to which layer, or nothing.
+        target: Target,
+    },
     /// What a track shows.
     SetSource {
         /// Which track.
@@ -165,6 +168,32 @@ pub enum Command {
         track: TrackKey,
         /// Muted?
         muted: bool,
+    },
+    /// Makes an offer with new ICE credentials, because nothing is heard of the client any more. The association,
+    /// its keys and all m-lines stay.
+    RestartIce {
+        /// Who.
+        peer: PeerId,
+    },
+    /// The client has a new socket and may have missed what was said on the old one: an offer that is out and the
+    /// layout are told once more.
+    Restate {
+        /// Who.
+        peer: PeerId,
+    },
+    /// The client has disappeared: what it publishes ends for the others. A track is published anew, under its old
+    /// key, with its next packet.
+    Suspend {
+        /// Who.
+        peer: PeerId,
+    },
+    /// How the room's mixed picture is divided. All who receive it are told by [`Event::Layout`], also where it
+    /// was so before.
+    SetLayout {
+        /// Which room.
+        room: RoomKey,
+        /// How.
+        wish: LayoutWish,
     },
     /// Text for the peer's data channel `internal`; dropped while it is not open.
     SendText {
@@ -234,6 +263,16 @@ pub enum Event {
         /// Who.
         peer: PeerId,
     },
+    /// Nothing was heard of the peer's transport for [`MEDIA_SILENCE`]: no media, no answer to a check.
+    MediaSilent {
+        /// Who.
+        peer: PeerId,
+    },
+    /// It was heard again after [`Event::MediaSilent`].
+    MediaHeard {
+        /// Who.
+        peer: PeerId,
+    },
     /// The transport is gone for good (closed, failed, timed out), and the peer with it. The room keeps its
     /// membership: with the client's next offer it adds the peer anew.
     Disconnected {
@@ -283,10 +322,8 @@ pub enum Event {
     Layout {
         /// To whom.
         peer: PeerId,
-        /// Canvas width and height in pixels.
-        canvas: (u32, u32),
         /// Who is where.
-        tiles: Vec<LayoutTile>,
+        layout: MixedLayout,
     },
     /// Another layer of a track is forwarded to this peer than before, or none.
     BitrateAdjusted {
@@ -319,6 +356,9 @@ pub enum Event {
         message: String,
     },
 }
+
+/// Silence until [`Event::MediaSilent`].
+pub const MEDIA_SILENCE: Duration = Duration::from_secs(5);
 
 /// How often a connected peer's figures go to its room.
 pub const STATS_INTERVAL: Duration = Duration::from_secs(1);

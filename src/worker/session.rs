@@ -4,9 +4,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::ids::TrackKey;
+use crate::rtp::demux::{DatagramKind, classify};
 use crate::rtp::ntp::Ntp;
 use crate::rtp::params::{ReceiveLine, SendLine, Ssrc};
 use crate::sfu::{DropReason, PublishLimit, Publisher, Received, SenderClock, Sending, Subscriber};
@@ -16,8 +17,8 @@ use crate::transport::negotiation::{
 };
 use crate::transport::srtp::{Direction, SrtpContext};
 use crate::transport::{
-    Drops as TransportDrops, Fingerprint, Identity, RemoteParams, Transport, TransportConfig,
-    TransportError, TransportEvent,
+    Drops as TransportDrops, Fingerprint, IceCredentials, Identity, RemoteParams, Transport,
+    TransportConfig, TransportError, TransportEvent,
 };
 use crate::worker::socket::{Outbox, Path, Socket};
 
@@ -85,6 +86,10 @@ pub enum SessionEvent {
     },
     /// Encrypted media can flow.
     Connected,
+    /// Nothing was heard of the peer for [`MEDIA_SILENCE`](crate::worker::MEDIA_SILENCE).
+    Silent,
+    /// It was heard again.
+    Heard,
     /// A message on [`CHANNEL`].
     Text(String),
     /// The end of this session.
@@ -169,7 +174,16 @@ impl TransportPort for Port<'_> {
     }
 
     fn local(&self) -> LocalTransport {
-        let credentials = self.transport.local_credentials();
+        self.with_credentials(self.transport.local_credentials())
+    }
+
+    fn local_for_offer(&self) -> LocalTransport {
+        self.with_credentials(self.transport.offered_credentials())
+    }
+}
+
+impl Port<'_> {
+    fn with_credentials(&self, credentials: IceCredentials) -> LocalTransport {
         LocalTransport {
             ufrag: credentials.ufrag,
             pwd: credentials.pwd,
@@ -190,7 +204,11 @@ impl Session {
         advertised: &Arc<[String]>,
         client_offers_first: bool,
     ) -> Result<Self, TransportError> {
-        let mut transport = Transport::new(now, identity.clone(), TransportConfig::default())?;
+        let config = TransportConfig {
+            disconnected_after: crate::worker::MEDIA_SILENCE,
+            ..TransportConfig::default()
+        };
+        let mut transport = Transport::new(now, identity.clone(), config)?;
         transport.open_channel(now, CHANNEL);
         let own_ssrc = Ssrc(rand::random());
         let mut negotiator = Negotiator::new(NegotiationConfig {
@@ -314,6 +332,18 @@ impl Session {
         }
     }
 
+    /// Makes an offer that restarts ICE, as soon as one may be made.
+    pub fn restart_ice(&mut self) {
+        if self.transport.restart_ice() {
+            self.negotiator.restate();
+        }
+    }
+
+    /// The offer that is out is told once more, to a client that may have missed it.
+    pub fn repeat_offer(&mut self) {
+        self.negotiator.repeat_offer();
+    }
+
     /// A trickled candidate; before the first description it waits for it.
     ///
     /// # Errors
@@ -349,11 +379,35 @@ impl Session {
         }
     }
 
-    /// Authentic media from the selected address shows that the peer is alive.
+    /// Authentic media shows that the peer is alive, and where it is.
     fn note_traffic(&mut self, now: Instant, from: SocketAddr) {
         if self.transport.selected() == Some(from) {
             self.transport.note_traffic(now);
+        } else {
+            self.transport.note_media_from(now, from);
         }
+    }
+
+    /// Whether nothing came over the selected path for this long.
+    pub fn is_quiet(&self, now: Instant, time: Duration) -> bool {
+        self.srtp.is_some() && self.transport.path_silence(now) >= time
+    }
+
+    /// Whether media from an address that nobody has is this peer's: if so, its place is looked for there. Spoils the
+    /// datagram, and uses it up.
+    pub fn is_own_media(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) -> bool {
+        let Some((receive, _)) = &mut self.srtp else {
+            return false;
+        };
+        let opened = match classify(datagram) {
+            DatagramKind::Rtp => receive.open_rtp(datagram).is_ok(),
+            DatagramKind::Rtcp => receive.open_rtcp(datagram).is_ok(),
+            _ => false,
+        };
+        if opened {
+            self.note_traffic(now, from);
+        }
+        opened
     }
 
     /// SRTP: decrypted in place. `None`: it went no further, and is counted.
@@ -581,10 +635,9 @@ impl Session {
                 self.counters.channel += 1;
                 None
             }
-            TransportEvent::ChannelOpen { .. }
-            | TransportEvent::ChannelClosed { .. }
-            | TransportEvent::IceDisconnected
-            | TransportEvent::IceReconnected => None,
+            TransportEvent::ChannelOpen { .. } | TransportEvent::ChannelClosed { .. } => None,
+            TransportEvent::IceDisconnected => Some(SessionEvent::Silent),
+            TransportEvent::IceReconnected => Some(SessionEvent::Heard),
             TransportEvent::Closed(reason) => Some(SessionEvent::Closed(reason.to_string())),
         }
     }

@@ -9,12 +9,14 @@ use crate::mcu::bus::{Bus, Rung};
 use crate::mcu::video::VideoRung;
 use crate::rtp::params::Codec;
 use crate::rtp::unwrap::TimestampUnwrapper;
-use crate::sfu::{SenderClock, Tap};
+use crate::sfu::{SenderClock, Tap, Target};
 use crate::worker::bandwidth::Bandwidth;
 use crate::worker::demux::Slot;
 use crate::worker::session::Session;
 use crate::worker::speaking::Speaking;
-use crate::worker::{Event, EventSender, LayoutTile, PeerParams, PublishedTrack, SourceType};
+use crate::worker::{
+    Event, EventSender, LayoutWish, MixedLayout, PeerParams, PublishedTrack, SourceType,
+};
 
 /// Events of a room that wait because its actor's queue is full. Beyond it events are dropped and counted: the
 /// actor is stuck, and its clients time out.
@@ -42,12 +44,16 @@ pub struct Peer {
     pub bandwidth: Bandwidth,
     /// What it may send at most, bit/s.
     pub publish_limit: Option<u64>,
+    /// What it gets of every forwarded picture.
+    pub target: Target,
     /// The next sender's id.
     pub next_sender: u64,
     /// When the session's timers are due.
     pub deadline: Instant,
     /// When figures are due.
     pub stats_due: Instant,
+    /// What it published has ended for the others: its next packets publish it anew.
+    pub suspended: bool,
     /// Packets wait in the outbox.
     pub dirty: bool,
     /// Something happened that the session has to be asked about.
@@ -164,7 +170,9 @@ pub struct MediaRoom {
     /// Likewise its pictures.
     pub video_time: TimestampUnwrapper,
     /// The last layout of each picture.
-    pub layouts: HashMap<VideoRung, ((u32, u32), Vec<LayoutTile>)>,
+    pub layouts: HashMap<VideoRung, MixedLayout>,
+    /// How the picture is to be divided.
+    pub layout_wish: LayoutWish,
 }
 
 impl MediaRoom {
@@ -182,6 +190,7 @@ impl MediaRoom {
             audio_time: TimestampUnwrapper::default(),
             video_time: TimestampUnwrapper::default(),
             layouts: HashMap::new(),
+            layout_wish: LayoutWish::default(),
         }
     }
 

@@ -20,6 +20,7 @@ use crate::transport::{Identity, TransportError};
 use crate::worker::bandwidth::Bandwidth;
 use crate::worker::demux::{Demux, Slot};
 use crate::worker::figures::WorkerFigures;
+use crate::worker::moved::Trials;
 use crate::worker::session::{Session, SessionEvent};
 use crate::worker::socket::{Path, ReceiveBatch, Socket};
 use crate::worker::state::{MediaRoom, Peer, Receiving, Track};
@@ -44,6 +45,8 @@ pub struct WorkerCounters {
     pub unknown: u64,
     /// Neither STUN, DTLS, RTP nor RTCP.
     pub unclassified: u64,
+    /// The first media of a client from its new address, used up to find out whose it is.
+    pub moved: u64,
 }
 
 /// What a worker is started with.
@@ -82,6 +85,9 @@ pub(super) struct Worker {
     commands: Receiver<Command>,
     bus: Receiver<BusOutput>,
     pub(super) next_timer: Instant,
+    pub(super) trials: Trials,
+    /// A copy of the datagram that is tried.
+    pub(super) scratch: Vec<u8>,
     pub(super) counters: WorkerCounters,
     /// The counters of sessions and rooms that are gone.
     pub(super) past: WorkerFigures,
@@ -123,6 +129,8 @@ pub fn start(name: &str, config: WorkerConfig) -> io::Result<(WorkerHandle, Sock
         commands,
         bus,
         next_timer: Instant::now(),
+        trials: Trials::new(Instant::now()),
+        scratch: Vec::new(),
         counters: WorkerCounters::default(),
         past: WorkerFigures::default(),
     };
@@ -214,6 +222,14 @@ impl Worker {
                 return;
             }
         };
+        if slot.is_none()
+            && matches!(kind, DatagramKind::Rtp | DatagramKind::Rtcp)
+            && self.find_moved(now, path.remote, datagram).is_some()
+        {
+            self.counters.moved += 1;
+            self.service_touched(now);
+            return;
+        }
         let Some((slot, peer)) = slot.and_then(|slot| Some((slot, self.peers.get_mut(slot)?)))
         else {
             self.counters.unknown += 1;
@@ -253,7 +269,8 @@ impl Worker {
     }
 
     fn handle_packet(&mut self, now: Instant, slot: Slot, packet: &crate::sfu::Received<'_>) {
-        if packet.first {
+        let peer = &self.peers[slot];
+        if packet.first || (peer.suspended && !peer.published.contains(&packet.track)) {
             self.publish(slot, packet.track);
             self.flagged = true;
         }
@@ -434,6 +451,8 @@ impl Worker {
                 self.next_timer = now;
                 self.begin_listening(slot);
             }
+            SessionEvent::Silent => self.emit(slot, |peer| Event::MediaSilent { peer }),
+            SessionEvent::Heard => self.emit(slot, |peer| Event::MediaHeard { peer }),
             SessionEvent::Text(text) => self.emit(slot, |peer| Event::ChannelText { peer, text }),
             SessionEvent::Closed(reason) => self.on_closed(now, slot, reason),
         }

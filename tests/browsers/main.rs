@@ -12,6 +12,7 @@ mod mixed;
 mod old_page;
 mod pace;
 mod renegotiation;
+mod simulcast;
 
 use std::time::Duration;
 use talksy_unit::demo::Sound;

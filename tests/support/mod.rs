@@ -11,6 +11,7 @@ pub mod page;
 pub mod peer;
 pub mod person;
 pub mod process;
+pub mod proxy;
 pub mod python;
 pub mod relay;
 pub mod server;

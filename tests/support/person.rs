@@ -34,14 +34,23 @@ impl Person {
         Self::at(server, &format!("{query}&publish=0"), None, None).await
     }
 
+    /// Opens a page at any address, e.g. behind a bad network.
+    pub async fn open_at(url: &str, camera: Camera, sound: Sound) -> Self {
+        Self::at_url(url, Some(camera), Some(sound)).await
+    }
+
     async fn at(
         server: &Server,
         query: &str,
         camera: Option<Camera>,
         microphone: Option<Sound>,
     ) -> Self {
+        Self::at_url(&server.page(query), camera, microphone).await
+    }
+
+    async fn at_url(url: &str, camera: Option<Camera>, microphone: Option<Sound>) -> Self {
         let browser = Browser::start(&Devices { camera, microphone }).await;
-        browser.goto(&server.page(query)).await;
+        browser.goto(url).await;
         browser
             .wait_until("window.talksy", Duration::from_secs(10))
             .await;

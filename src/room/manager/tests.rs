@@ -12,6 +12,7 @@ const LIMITS: Limits = Limits {
     peers_per_room: 2,
     tracks_per_peer: 2,
     empty_for: Duration::from_secs(60),
+    gone_after: Duration::from_secs(10),
 };
 
 fn request() -> JoinRequest {

@@ -16,6 +16,7 @@ impl Room {
         };
         if member.link == Link::Waiting {
             member.link = Link::Connected;
+            member.presence.media_begins();
             self.tell_everything_available(peer);
         }
     }
@@ -30,6 +31,7 @@ impl Room {
         }
         member.link = Link::Lost;
         member.subscribed.clear();
+        member.delivered.clear();
         member.voice = member.voice.changed(now, false);
         member.stats = PeerStats::default();
         for key in std::mem::take(&mut member.published) {
@@ -84,14 +86,21 @@ impl Room {
     }
 
     pub(super) fn delivered(&mut self, peer: PeerId, key: TrackKey, mid: String) {
+        let delivered = self.delivered_track(key, mid.clone());
+        self.with_member(peer, |m| {
+            m.delivered.insert(mid, key);
+        });
+        self.notify_member(peer, Notice::Delivered(delivered));
+    }
+
+    pub(super) fn delivered_track(&self, key: TrackKey, mid: String) -> DeliveredTrack {
         let track = self.tracks.get(&key);
-        let delivered = DeliveredTrack {
+        DeliveredTrack {
             mid,
             client_id: track.map(|t| t.owner),
             track_id: track.map(|t| t.published.track_id.clone()),
             stream_id: track.map(|t| t.published.stream_id.clone()),
-        };
-        self.notify_member(peer, Notice::Delivered(delivered));
+        }
     }
 
     pub(super) fn bitrate_adjusted(&mut self, peer: PeerId, key: TrackKey, bitrate: u64) {

@@ -1,13 +1,14 @@
 //! What a room knows of a member and of its tracks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use super::presence::Presence;
 use crate::ids::{PeerId, TrackKey};
 use crate::room::JoinRequest;
 use crate::room::snapshot::PeerSnapshot;
 use crate::stats::PeerStats;
-use crate::worker::{Delivery, PeerParams, PublishedTrack, QualityLimit, SourceType};
+use crate::worker::{Delivery, PeerParams, PublishedTrack, SourceType, Target};
 
 #[derive(Debug)]
 pub(super) struct Member {
@@ -18,10 +19,13 @@ pub(super) struct Member {
     /// Own tracks, in order of arrival: at most the limit.
     pub(super) published: Vec<TrackKey>,
     pub(super) subscribed: BTreeSet<TrackKey>,
+    pub(super) presence: Presence,
+    /// What sits on which m-line, by its tag, while the track is there.
+    pub(super) delivered: BTreeMap<String, TrackKey>,
     pub(super) voice: Voice,
     pub(super) publisher_bandwidth: u64,
     pub(super) max_publish_bps: Option<u64>,
-    pub(super) quality: QualityLimit,
+    pub(super) target: Target,
     pub(super) publish_limitation: String,
     pub(super) stats: PeerStats,
 }
@@ -68,12 +72,14 @@ impl Member {
             link: Link::Waiting,
             published: Vec::new(),
             subscribed: BTreeSet::new(),
+            presence: Presence::default(),
+            delivered: BTreeMap::new(),
             voice: Voice::Silent {
                 spoken: Duration::ZERO,
             },
             publisher_bandwidth: 0,
             max_publish_bps: None,
-            quality: QualityLimit::Best,
+            target: Target::BEST,
             publish_limitation: "none".into(),
             stats: PeerStats::default(),
         }

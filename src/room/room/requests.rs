@@ -4,8 +4,8 @@ use super::member::Link;
 use super::{MAX_SUBSCRIBE, Room};
 use crate::ids::{PeerId, TrackKey};
 use crate::room::channel::ChannelReport;
-use crate::room::{LayoutKind, Mode, ModeReason, Notice, Quality, TrackRef};
-use crate::worker::{Command, Delivery, QualityLimit, Renegotiation, SourceType};
+use crate::room::{LayoutError, LayoutRequest, Mode, ModeReason, Notice, Quality, TrackRef};
+use crate::worker::{Command, Delivery, LayoutKind, LayoutWish, Renegotiation, SourceType, Target};
 
 pub(super) const AUTO_REFUSED: &str =
     "mode auto is not available yet: the delivery stays as it is; ask for sfu or mcu";
@@ -118,6 +118,7 @@ impl Room {
         member.delivery = delivery;
         if changed {
             member.subscribed.clear();
+            member.delivered.clear();
             if link != Link::Lost {
                 self.command(Command::SetDelivery { peer, delivery });
             }
@@ -128,13 +129,37 @@ impl Room {
         }
     }
 
-    pub(super) fn layout(&mut self, peer: PeerId, kind: LayoutKind) {
-        if kind != LayoutKind::Grid {
-            self.refuse(
-                peer,
-                "layout: only grid is available yet; the picture stays a grid",
-            );
+    /// One picture is shared by all who receive it, so anybody in the room decides for everybody. The worker
+    /// answers with the new tiles.
+    ///
+    /// # Errors
+    /// Somebody is to be pinned who cannot be.
+    pub fn set_layout(&mut self, wanted: &LayoutRequest) -> Result<(), LayoutError> {
+        let pinned = match (wanted.kind, &wanted.pinned) {
+            (LayoutKind::Pinned, None) => return Err(LayoutError::NobodyPinned),
+            (LayoutKind::Pinned, Some(id)) => Some(self.showable(id)?),
+            _ => None,
+        };
+        let wish = LayoutWish {
+            kind: wanted.kind,
+            pinned,
+        };
+        let room = self.key;
+        self.command(Command::SetLayout { room, wish });
+        Ok(())
+    }
+
+    /// A member that has a tile.
+    fn showable(&self, id: &str) -> Result<PeerId, LayoutError> {
+        let peer = id.parse().ok();
+        let member = peer.and_then(|peer| Some((peer, self.members.get(&peer)?)));
+        let Some((peer, member)) = member else {
+            return Err(LayoutError::Unknown(list(&[id])));
+        };
+        if member.published.is_empty() {
+            return Err(LayoutError::PublishesNothing(peer));
         }
+        Ok(peer)
     }
 
     pub(super) fn mute(&mut self, peer: PeerId, track_id: &str, muted: bool) {
@@ -175,17 +200,10 @@ impl Room {
     }
 
     pub(super) fn switch_quality(&mut self, peer: PeerId, quality: Quality) {
-        let quality = match quality {
-            Quality::None => QualityLimit::Off,
-            Quality::Layer { spatial, temporal } => QualityLimit::UpTo {
-                spatial,
-                // The highest of three names stands for all that there are.
-                temporal: temporal.filter(|id| *id < 2).unwrap_or(u8::MAX),
-            },
-        };
-        self.with_member(peer, |m| m.quality = quality);
+        let target = quality.into();
+        self.with_member(peer, |m| m.target = target);
         if self.link(peer) != Some(Link::Lost) {
-            self.command(Command::SetQuality { peer, quality });
+            self.command(Command::SetTarget { peer, target });
         }
     }
 
@@ -194,9 +212,9 @@ impl Room {
         let Some(member) = self.members.get(&peer) else {
             return;
         };
-        let (quality, bps) = (member.quality, member.max_publish_bps);
-        if quality != QualityLimit::Best {
-            self.command(Command::SetQuality { peer, quality });
+        let (target, bps) = (member.target, member.max_publish_bps);
+        if target != Target::BEST {
+            self.command(Command::SetTarget { peer, target });
         }
         if bps.is_some() {
             self.command(Command::SetPublishLimit { peer, bps });

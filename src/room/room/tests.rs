@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::room::channel::ChannelReport;
-use crate::room::{LayoutKind, ModeReason, Quality, TrackRef};
+use crate::room::{LayoutRequest, ModeReason, Quality, TrackRef};
 use crate::rtp::params::Codec;
-use crate::worker::{PublishedTrack, Renegotiation};
+use crate::worker::{LayoutKind, PublishedTrack, Renegotiation};
 
+mod presence;
 mod random;
 
 const ANN: PeerId = PeerId(1);
@@ -28,6 +29,7 @@ impl Bench {
             peers_per_room: 3,
             tracks_per_peer: 2,
             empty_for: Duration::from_secs(60),
+            gone_after: Duration::from_secs(10),
         })
     }
 
@@ -474,12 +476,47 @@ fn auto_is_refused_truthfully_and_changes_nothing() {
 }
 
 #[test]
-fn layouts_other_than_the_grid_are_refused() {
+fn a_layout_goes_to_the_worker_for_the_whole_room() {
     let mut bench = two_connected();
-    bench.request(ANN, Request::Layout(LayoutKind::Grid));
-    assert_eq!(bench.told(ANN), []);
-    bench.request(ANN, Request::Layout(LayoutKind::Speaker));
-    assert!(bench.error_to(ANN).contains("grid"));
+    bench.publish_kind(BEN, 1, "camera", MediaKind::Video);
+    bench.pass(UNTYPED_FOR);
+    bench.take_commands();
+    let kinds = [LayoutKind::Grid, LayoutKind::Speaker, LayoutKind::Screen];
+    for kind in kinds {
+        bench.request(ANN, Request::Layout(LayoutRequest { kind, pinned: None }));
+    }
+    let pin = |pinned: &str| {
+        Request::Layout(LayoutRequest {
+            kind: LayoutKind::Pinned,
+            pinned: Some(pinned.to_owned()),
+        })
+    };
+    bench.request(ANN, pin(&BEN.to_string()));
+    let wishes: Vec<_> = bench
+        .commands
+        .drain(..)
+        .filter_map(|command| match command {
+            Command::SetLayout { wish, .. } => Some((wish.kind, wish.pinned)),
+            _ => None,
+        })
+        .collect();
+    let mut expected: Vec<_> = kinds.into_iter().map(|kind| (kind, None)).collect();
+    expected.push((LayoutKind::Pinned, Some(BEN)));
+    assert_eq!(wishes, expected);
+}
+
+#[test]
+fn a_layout_that_cannot_be_is_refused_with_its_reason() {
+    let mut bench = two_connected();
+    let mut refusal = |pinned: Option<String>| {
+        let kind = LayoutKind::Pinned;
+        bench.request(ANN, Request::Layout(LayoutRequest { kind, pinned }));
+        bench.error_to(ANN)
+    };
+    assert!(refusal(None).contains("needs the client id"));
+    assert!(refusal(Some("nobody".into())).contains("no client nobody"));
+    assert!(refusal(Some("7".repeat(5000))).len() < 300);
+    assert!(refusal(Some(BEN.to_string())).contains("publishes nothing"));
 }
 
 #[test]
@@ -658,7 +695,7 @@ fn bounds_of_quality_and_sending_are_passed_on_and_outlive_a_lost_connection() {
     bench.request(ANN, Request::SwitchQuality(Quality::None));
     bench.request(ANN, Request::PublishBandwidth(500_000));
     let bounds = [
-        "SetQuality { peer: peer 0000000000000001, quality: Off }",
+        "SetTarget { peer: peer 0000000000000001, target: Paused }",
         "SetPublishLimit { peer: peer 0000000000000001, bps: Some(500000) }",
     ];
     assert_eq!(bench.take_commands(), bounds);
@@ -673,9 +710,9 @@ fn bounds_of_quality_and_sending_are_passed_on_and_outlive_a_lost_connection() {
     assert_eq!(bench.take_commands()[1..3], bounds);
     let layer = |spatial, temporal| Quality::Layer { spatial, temporal };
     for (quality, meant) in [
-        (layer(1, Some(0)), "UpTo { spatial: 1, temporal: 0 }"),
-        (layer(0, None), "UpTo { spatial: 0, temporal: 255 }"),
-        (layer(2, Some(2)), "UpTo { spatial: 2, temporal: 255 }"),
+        (layer(1, Some(0)), "UpTo { layer: Layer(1), temporal: 0 }"),
+        (layer(0, None), "UpTo { layer: Layer(0), temporal: 255 }"),
+        (layer(2, Some(2)), "UpTo { layer: Layer(2), temporal: 2 }"),
     ] {
         bench.request(ANN, Request::SwitchQuality(quality));
         assert!(bench.take_commands()[0].contains(meant), "{meant}");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config::TlsSource;
+use crate::worker::LayoutKind;
 
 struct Reply {
     status: u16,
@@ -244,4 +245,54 @@ fn https_get(address: SocketAddr, pem: &[u8]) -> Reply {
     // A server may end without close_notify; what came before counts.
     let _ = stream.read_to_end(&mut bytes);
     Reply::parse(&bytes)
+}
+
+#[tokio::test]
+async fn a_layout_by_rest_reaches_the_worker_and_mistakes_get_their_reasons() {
+    let mut bench = Bench::new(|_| ()).await;
+    let (_client, peer) = bench.join("/ws?room_id=hall").await;
+    let post = |path: &str, body: &str| {
+        let extra = format!(
+            "Content-Type: application/json\r\nContent-Length: {}\r\n",
+            body.len()
+        );
+        (path.to_owned(), format!("{extra}\r\n{body}"))
+    };
+    let cases = [
+        ("/rooms/hall/layout", r#"{"kind":"circle"}"#.to_owned(), 400),
+        ("/rooms/hall/layout", "{".to_owned(), 400),
+        ("/rooms/hall/layout", r#"{"kind":"pinned"}"#.to_owned(), 409),
+        (
+            "/rooms/hall/layout",
+            format!(r#"{{"kind":"pinned","pinned":"{peer}"}}"#),
+            409,
+        ),
+        ("/rooms/none/layout", r#"{"kind":"grid"}"#.to_owned(), 404),
+        (
+            "/rooms/hall/layout",
+            r#"{"kind":"speaker"}"#.to_owned(),
+            204,
+        ),
+    ];
+    for (path, body, status) in cases {
+        let (path, extra) = post(path, &body);
+        let reply = bench.request("POST", &path, &extra).await;
+        assert_eq!(reply.status, status, "{body}: {}", reply.body);
+    }
+    let form = "Content-Type: text/plain\r\nContent-Length: 15\r\n\r\n{\"kind\":\"grid\"}";
+    assert_eq!(
+        bench
+            .request("POST", "/rooms/hall/layout", form)
+            .await
+            .status,
+        415
+    );
+    let wished = |c: &Command| match c {
+        Command::SetLayout { wish, .. } => Some(wish.kind),
+        _ => None,
+    };
+    assert_eq!(
+        bench.worker.expect("the layout", wished).await,
+        LayoutKind::Speaker
+    );
 }

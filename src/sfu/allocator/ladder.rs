@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use super::{Demand, QualityLimit};
-use crate::sfu::{Layer, LayerFigures};
+use super::Demand;
+use crate::sfu::{Layer, LayerFigures, Target};
 
 /// Packet headers around the payload of video.
 const OVERHEAD: f64 = 1.08;
@@ -88,9 +88,8 @@ impl Ladder {
             rungs: SmallVec::new(),
         };
         let temporal_limit = match demand.quality {
-            QualityLimit::Off => return ladder,
-            QualityLimit::Best => u8::MAX,
-            QualityLimit::UpTo { temporal, .. } => temporal,
+            Target::Paused => return ladder,
+            Target::UpTo { temporal, .. } => temporal,
         };
         if demand
             .tile
@@ -180,8 +179,8 @@ impl Ladder {
 /// The highest layer that quality and tile allow.
 fn highest(demand: &Demand) -> Layer {
     let by_quality = match demand.quality {
-        QualityLimit::UpTo { spatial, .. } => Layer(spatial),
-        QualityLimit::Best | QualityLimit::Off => Layer(u8::MAX),
+        Target::UpTo { layer, .. } => layer,
+        Target::Paused => Layer(0),
     };
     let Some((width, height)) = demand.tile else {
         return by_quality;

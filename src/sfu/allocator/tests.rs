@@ -26,7 +26,7 @@ fn camera(sender: u64) -> Demand {
         source: SourceType::Media,
         dominant: false,
         tile: None,
-        quality: QualityLimit::Best,
+        quality: Target::BEST,
         layers: layers(&[150_000, 500_000, 1_500_000]),
     }
 }
@@ -115,9 +115,9 @@ fn the_chosen_quality_bounds_layers_and_frames() {
         quality,
         ..camera(1)
     };
-    assert_eq!(once(9_000_000, &[bounded(QualityLimit::Off)]), [None]);
-    let mid = bounded(QualityLimit::UpTo {
-        spatial: 1,
+    assert_eq!(once(9_000_000, &[bounded(Target::Paused)]), [None]);
+    let mid = bounded(Target::UpTo {
+        layer: Layer(1),
         temporal: 0,
     });
     let allocation = Allocator::default().allocate(Instant::now(), budget(9_000_000), &[mid]);
@@ -248,16 +248,16 @@ fn any_demand() -> impl Strategy<Value = Demand> {
             dominant,
             tile,
             quality: match quality {
-                0 => QualityLimit::Off,
-                1 => QualityLimit::UpTo {
-                    spatial: 0,
+                0 => Target::Paused,
+                1 => Target::UpTo {
+                    layer: Layer(0),
                     temporal: 1,
                 },
-                2 => QualityLimit::UpTo {
-                    spatial: 1,
+                2 => Target::UpTo {
+                    layer: Layer(1),
                     temporal: u8::MAX,
                 },
-                _ => QualityLimit::Best,
+                _ => Target::BEST,
             },
             layers: layers(&rates),
         })
@@ -284,7 +284,7 @@ proptest! {
             prop_assert!(wanted.next <= wanted.top + 1);
             for (choice, demand) in allocation.choices.iter().zip(&demands) {
                 let hidden = demand.tile.is_some_and(|(w, h)| w == 0 || h == 0);
-                if hidden || demand.quality == QualityLimit::Off {
+                if hidden || demand.quality == Target::Paused {
                     prop_assert_eq!(choice.target, Target::Paused);
                     prop_assert!(!choice.limited);
                 }

@@ -9,7 +9,8 @@ use super::{mode_name, source_name};
 use crate::ids::PeerId;
 use crate::room::{AvailableTrack, DeliveredTrack, ModeReason, Notice, PeerSummary};
 use crate::signalling::figures::ClientFigures;
-use crate::worker::{Delivery, LayoutTile, Renegotiation};
+use crate::signalling::protocol::layout::layout_name;
+use crate::worker::{Delivery, LayoutTile, MixedLayout, Renegotiation};
 
 /// A message of the server. `Serialize` writes the whole envelope.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,12 +68,7 @@ pub enum ServerMessage {
     /// On which m-line a track sits.
     Delivered(DeliveredTrack),
     /// The tiles of the mixed picture.
-    Layout {
-        /// Width and height in pixels.
-        canvas: (u32, u32),
-        /// Who is where.
-        tiles: Vec<LayoutTile>,
-    },
+    Layout(MixedLayout),
     /// A line of text of the room.
     Chat {
         /// Who wrote it.
@@ -95,6 +91,21 @@ pub struct Welcome {
     pub name: String,
     /// How it receives.
     pub delivery: Delivery,
+    /// How its signalling goes on after its socket breaks.
+    pub resume: Resumption,
+}
+
+/// Where a client's signalling stands. Numbered messages are counted from 1, over all sockets of a stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resumption {
+    /// By which it comes back; good once.
+    pub token: Option<String>,
+    /// This socket goes on with an earlier one's stay.
+    pub resumed: bool,
+    /// Number of the server's last message before those that follow.
+    pub sent: u64,
+    /// Messages of the client that were taken.
+    pub received: u64,
 }
 
 /// The old server's voice activity object.
@@ -138,6 +149,7 @@ impl ServerMessage {
                 room_id: room_id.to_owned(),
                 name,
                 delivery,
+                resume: Resumption::default(),
             }),
             Notice::Answer(sdp) => ServerMessage::Answer(sdp),
             Notice::Offer(sdp) => ServerMessage::Offer(sdp),
@@ -156,7 +168,7 @@ impl ServerMessage {
             Notice::Delivered(track) => ServerMessage::Delivered(track),
             Notice::Mode { delivery, reason } => ServerMessage::Mode { delivery, reason },
             Notice::Peers(peers) => ServerMessage::RoomPeers(peers),
-            Notice::Layout { canvas, tiles } => ServerMessage::Layout { canvas, tiles },
+            Notice::Layout(layout) => ServerMessage::Layout(layout),
             Notice::BitrateAdjusted { track_id, bitrate } => {
                 ServerMessage::BitrateAdjusted { track_id, bitrate }
             }
@@ -165,6 +177,16 @@ impl ServerMessage {
             Notice::Stats(stats) => ServerMessage::TrackStats(Box::new((&*stats).into())),
             Notice::Error(text) => ServerMessage::Error(text),
         }
+    }
+
+    /// Whether it counts for a client that resumes: not what every socket begins with, nor figures, which the next
+    /// ones replace.
+    pub fn is_numbered(&self) -> bool {
+        let unnumbered = matches!(
+            self,
+            ServerMessage::ClientId(_) | ServerMessage::Welcome(_) | ServerMessage::TrackStats(_)
+        );
+        !unnumbered
     }
 
     fn kind(&self) -> &'static str {
@@ -185,7 +207,7 @@ impl ServerMessage {
             ServerMessage::Mode { .. } => "mode",
             ServerMessage::RoomPeers(_) => "room_peers",
             ServerMessage::Delivered(_) => "delivered",
-            ServerMessage::Layout { .. } => "layout",
+            ServerMessage::Layout(_) => "layout",
             ServerMessage::Chat { .. } => "chat",
         }
     }
@@ -217,6 +239,9 @@ enum Data<'a> {
         mode: &'static str,
         ice_servers: [(); 0],
         resume_token: Option<&'a str>,
+        resumed: bool,
+        sent: u64,
+        received: u64,
         server: ServerInfo,
     },
     Description {
@@ -254,6 +279,8 @@ enum Data<'a> {
     },
     Layout {
         kind: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pinned: Option<String>,
         canvas: Size,
         tiles: Vec<Tile>,
     },
@@ -364,13 +391,14 @@ impl<'a> From<&'a ServerMessage> for Data<'a> {
                 track_id: track.track_id.as_deref(),
                 stream_id: track.stream_id.as_deref(),
             },
-            ServerMessage::Layout { canvas, tiles } => Data::Layout {
-                kind: "grid",
+            ServerMessage::Layout(layout) => Data::Layout {
+                kind: layout_name(layout.shown.kind),
+                pinned: layout.shown.pinned.map(|id| id.to_string()),
                 canvas: Size {
-                    width: canvas.0,
-                    height: canvas.1,
+                    width: layout.canvas.0,
+                    height: layout.canvas.1,
                 },
-                tiles: tiles.iter().map(Tile::from).collect(),
+                tiles: layout.tiles.iter().map(Tile::from).collect(),
             },
             ServerMessage::Chat { from, text, at } => Data::Chat {
                 text,
@@ -382,7 +410,7 @@ impl<'a> From<&'a ServerMessage> for Data<'a> {
 }
 
 impl<'a> Data<'a> {
-    /// There is no TURN server to name and no session to resume yet: both are told as absent.
+    /// There is no TURN server to name yet: it is told as absent.
     fn welcome(welcome: &'a Welcome) -> Self {
         Data::Welcome {
             client_id: welcome.client_id.to_string(),
@@ -390,7 +418,10 @@ impl<'a> Data<'a> {
             name: &welcome.name,
             mode: mode_name(welcome.delivery),
             ice_servers: [],
-            resume_token: None,
+            resume_token: welcome.resume.token.as_deref(),
+            resumed: welcome.resume.resumed,
+            sent: welcome.resume.sent,
+            received: welcome.resume.received,
             server: ServerInfo {
                 version: env!("CARGO_PKG_VERSION"),
             },

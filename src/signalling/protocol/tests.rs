@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 use super::*;
 use crate::ids::PeerId;
 use crate::room::{
-    AvailableTrack, DeliveredTrack, LayoutKind, Mode, ModeReason, PeerSummary, Quality, Request,
+    AvailableTrack, DeliveredTrack, LayoutRequest, Mode, ModeReason, PeerSummary, Quality, Request,
     TrackRef,
 };
 use crate::rtp::params::MediaKind;
-use crate::worker::{LayoutTile, Renegotiation};
+use crate::worker::{LayoutKind, LayoutTile, LayoutWish, MixedLayout, Renegotiation};
 
 const ANN: PeerId = PeerId(0xa1);
 const BEN: PeerId = PeerId(0xb2);
@@ -152,9 +152,15 @@ fn the_messages_of_part_b() {
             room_id: "1111".into(),
             name: "Ann".into(),
             delivery: Delivery::Mixed,
+            resume: Resumption {
+                token: Some("T0ken".into()),
+                resumed: true,
+                sent: 17,
+                received: 4,
+            },
         }),
         &format!(
-            r#"{{"status":true,"type":"welcome","data":{{"client_id":"00000000000000a1","room_id":"1111","name":"Ann","mode":"mcu","ice_servers":[],"resume_token":null,"server":{{"version":"{version}"}}}}}}"#
+            r#"{{"status":true,"type":"welcome","data":{{"client_id":"00000000000000a1","room_id":"1111","name":"Ann","mode":"mcu","ice_servers":[],"resume_token":"T0ken","resumed":true,"sent":17,"received":4,"server":{{"version":"{version}"}}}}}}"#
         ),
     );
     golden(
@@ -177,7 +183,8 @@ fn the_messages_of_part_b() {
         r#"{"status":true,"type":"room_peers","data":{"peers":[{"client_id":"00000000000000b2","name":"Ben","speaking":true,"muted":false}]}}"#,
     );
     golden(
-        ServerMessage::Layout {
+        ServerMessage::Layout(MixedLayout {
+            shown: LayoutWish::default(),
             canvas: (640, 360),
             tiles: vec![LayoutTile {
                 peer: ANN,
@@ -186,8 +193,19 @@ fn the_messages_of_part_b() {
                 width: 320,
                 height: 180,
             }],
-        },
+        }),
         r#"{"status":true,"type":"layout","data":{"kind":"grid","canvas":{"width":640,"height":360},"tiles":[{"client_id":"00000000000000a1","x":0,"y":90,"width":320,"height":180}]}}"#,
+    );
+    golden(
+        ServerMessage::Layout(MixedLayout {
+            shown: LayoutWish {
+                kind: LayoutKind::Pinned,
+                pinned: Some(BEN),
+            },
+            canvas: (320, 180),
+            tiles: vec![],
+        }),
+        r#"{"status":true,"type":"layout","data":{"kind":"pinned","pinned":"00000000000000b2","canvas":{"width":320,"height":180},"tiles":[]}}"#,
     );
     golden(
         ServerMessage::Chat {
@@ -366,7 +384,10 @@ fn what_clients_say_of_part_b() {
     }
     assert_eq!(
         read("layout", json!({"kind": "pinned", "pinned": "c"})),
-        Request::Layout(LayoutKind::Pinned)
+        Request::Layout(LayoutRequest {
+            kind: LayoutKind::Pinned,
+            pinned: Some("c".into()),
+        })
     );
     assert_eq!(
         read("mute", json!({"track_id": "t", "muted": true})),
@@ -383,6 +404,8 @@ fn what_clients_say_of_part_b() {
     assert_eq!(parse(r#"{"type":"leave"}"#), ClientMessage::Leave);
     refused("switch_mode", json!("mesh"));
     refused("layout", json!({"kind": "circle"}));
+    refused("layout", json!({"kind": "pinned", "pinned": 7}));
+    refused("layout", json!("grid"));
     refused("mute", json!({"track_id": "t"}));
     refused("chat", json!({"text": "  "}));
     refused("chat", json!({"text": "x".repeat(MAX_CHAT + 1)}));

@@ -477,6 +477,56 @@ fn a_restart_of_ice_reaches_the_transport_before_the_answer_is_written() {
 }
 
 #[test]
+fn our_restart_of_ice_is_an_offer_of_the_same_lines_and_no_answer_speaks_of_it() {
+    let mut bench = Bench::new(true);
+    let mut browser = Browser::default();
+    browser.add_track(MediaKind::Audio);
+    bench.offer(&browser.make_offer()).unwrap();
+    browser.take_answer(answer_text(&bench.drain())).unwrap();
+    bench.machine.allow_offers();
+    bench.machine.add_sender(video(1));
+    let sdp = offer_text(&bench.drain()).to_owned();
+    bench.answer(&browser.take_offer(&sdp).unwrap()).unwrap();
+    bench.drain();
+
+    bench.port.restarts = true;
+    bench.machine.restate();
+    let restart = offer_text(&bench.drain()).to_owned();
+    assert!(restart.contains("a=ice-ufrag:next"), "{restart}");
+    assert_eq!(m_lines(&restart), m_lines(&sdp));
+    // It crosses an offer of the client: that is answered with what holds until the restart is agreed.
+    browser.add_track(MediaKind::Audio);
+    bench.offer(&browser.make_offer()).unwrap();
+    let outputs = bench.drain();
+    let answer = answer_text(&outputs);
+    assert!(answer.contains("a=ice-ufrag:serv"), "{answer}");
+    browser.take_answer(answer).unwrap();
+    bench.pass(CROSSED_QUIET);
+    let again = offer_text(&bench.drain()).to_owned();
+    assert!(again.contains("a=ice-ufrag:next"), "{again}");
+    bench.answer(&browser.take_offer(&again).unwrap()).unwrap();
+    bench.pass(CROSSED_QUIET);
+    assert!(bench.drain().iter().all(|o| !matches!(o, Output::Offer(_))));
+}
+
+#[test]
+fn an_offer_that_is_out_is_told_once_more_to_a_client_that_may_have_missed_it() {
+    let mut bench = Bench::new(false);
+    let mut browser = Browser::default();
+    bench.machine.repeat_offer();
+    bench.machine.add_sender(video(1));
+    let sdp = offer_text(&bench.drain()).to_owned();
+    let answer = browser.take_offer(&sdp).unwrap();
+    bench.machine.repeat_offer();
+    let again = offer_text(&bench.drain()).to_owned();
+    assert_eq!(m_lines(&again), m_lines(&sdp));
+    bench.answer(&answer).unwrap();
+    assert_eq!(lines(&bench.drain()).1.len(), 1);
+    bench.machine.repeat_offer();
+    assert_eq!(bench.drain(), [], "nothing is out");
+}
+
+#[test]
 fn a_client_line_that_takes_over_ours_is_received_and_still_sent_on() {
     let mut bench = Bench::new(false);
     let mut browser = Browser::default();
