@@ -83,6 +83,10 @@ pub struct Arguments {
     #[arg(long, env = "TURN_ENABLED", value_parser = truthy, num_args = 0..=1, default_value = "false", default_missing_value = "true", value_name = "BOOL")]
     pub turn_enabled: bool,
 
+    /// How many voices of a mixed room are heard at once, the loudest ones (K)
+    #[arg(long, env = "TALKSY_MIX_SPEAKERS", default_value_t = 3)]
+    pub mix_speakers: usize,
+
     /// An empty room is removed after this many seconds
     #[arg(long, env = "TALKSY_ROOM_EMPTY_SECONDS", default_value_t = 60)]
     pub room_empty_seconds: u64,
@@ -192,6 +196,8 @@ pub struct Settings {
     pub log: String,
     /// The operator wants a TURN server.
     pub turn_enabled: bool,
+    /// Voices that are heard at once in a mix.
+    pub mix_speakers: usize,
     /// Limits of each room.
     pub limits: Limits,
     /// Rooms at one time.
@@ -216,6 +222,7 @@ impl Arguments {
             1,
             31_536_000,
         )?;
+        range("--mix-speakers", self.mix_speakers as u64, 1, 16)?;
         range("--max-rooms", self.max_rooms as u64, 1, 1_000_000)?;
         range(
             "--max-peers-per-room",
@@ -244,6 +251,7 @@ impl Arguments {
             demo: self.demo,
             log: log_directives(&self.log_level, self.debug)?,
             turn_enabled: self.turn_enabled,
+            mix_speakers: self.mix_speakers,
             limits: Limits {
                 peers_per_room: self.max_peers_per_room,
                 tracks_per_peer: self.max_tracks_per_peer,

@@ -45,6 +45,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         public_ips: settings.public_ips.clone(),
         first_port: settings.media_port,
         workers: settings.workers,
+        mix_speakers: settings.mix_speakers,
     })?;
     let server = Server::start(settings, media.workers).await?;
     server.announce(&media.advertised);

@@ -37,6 +37,7 @@ impl Server {
             public_ips: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
             first_port: 0,
             workers: 1,
+            mix_speakers: 3,
         });
         let mut media = media.expect("the media side starts");
         let (sender, events) = mpsc::channel(4096);

@@ -203,6 +203,8 @@ pub struct CodecPools {
     pub audio: Pool,
     /// For pictures.
     pub video: Pool,
+    /// How rooms' sound is mixed and encoded.
+    pub sound: AudioMixConfig,
 }
 
 impl CodecPools {
@@ -214,6 +216,7 @@ impl CodecPools {
         Ok(CodecPools {
             audio: Pool::start("audio", audio_threads)?,
             video: Pool::start("video", video_threads)?,
+            sound: AudioMixConfig::default(),
         })
     }
 }
@@ -272,7 +275,7 @@ impl Bus {
         let totals = output.totals.clone();
         let audio = AudioJob {
             room,
-            mix: AudioMix::new(AudioMixConfig::default()),
+            mix: AudioMix::new(pools.sound),
             control: audio_commands,
             tap: audio_tap.clone(),
             tick: AudioTick::default(),

@@ -300,6 +300,23 @@ impl JitterBuffer {
         !self.packets.is_empty()
     }
 
+    /// Whether [`Self::pull`] would give the next packet, without a hole before it.
+    pub fn is_next_there(&self) -> bool {
+        let State::Playing {
+            next_seq, position, ..
+        } = self.state
+        else {
+            return false;
+        };
+        let first = self.packets.front();
+        first.is_some_and(|first| first.seq == next_seq && first.timestamp == position)
+    }
+
+    /// Whether it hands out packets, and does not wait for the first one of a talkspurt.
+    pub fn is_playing(&self) -> bool {
+        matches!(self.state, State::Playing { .. })
+    }
+
     /// The delay aimed at, in samples.
     pub fn target(&self) -> usize {
         self.target as usize

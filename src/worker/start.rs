@@ -4,6 +4,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use talksy_mixer::audio::MixerConfig;
+
 use crate::mcu::bus::CodecPools;
 use crate::transport::candidates::{Advertised, CandidateError, Interface, interfaces};
 use crate::transport::{Identity, TransportError};
@@ -19,6 +21,8 @@ pub struct MediaConfig {
     pub first_port: u16,
     /// Media threads, each with a port.
     pub workers: usize,
+    /// Voices that are heard at once in a mix.
+    pub mix_speakers: usize,
 }
 
 /// Why there is no media side. Each says what to do.
@@ -64,7 +68,8 @@ pub fn start_all(config: &MediaConfig) -> Result<Media, StartError> {
     let (listen, family) = family(public.as_deref(), &interfaces)?;
     let identity = Arc::new(Identity::new()?);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let codecs = CodecPools::start(cores.div_ceil(4), cores).map_err(StartError::Threads)?;
+    let mut codecs = CodecPools::start(cores.div_ceil(4), cores).map_err(StartError::Threads)?;
+    codecs.sound.mixer = MixerConfig::hearing(config.mix_speakers.max(1));
     let mut media = Media {
         workers: Vec::with_capacity(config.workers),
         advertised: Vec::new(),

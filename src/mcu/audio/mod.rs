@@ -20,6 +20,7 @@ use talksy_mixer::audio::{
 };
 
 pub use self::counters::{AudioCounters, AudioDrops};
+pub use self::source::SourceDelay;
 use self::source::{AudioSource, Voice};
 use self::stream::Streams;
 use super::codec::opus::OpusSettings;
@@ -292,6 +293,11 @@ impl AudioMix {
         self.encode(out);
     }
 
+    /// How late a source is played; `None`: it is unknown, or does not play.
+    pub fn delay(&self, track: TrackKey, now: Instant) -> Option<SourceDelay> {
+        self.sources.get(&track)?.delay(now)
+    }
+
     /// What has been done so far.
     pub fn counters(&self) -> &AudioCounters {
         &self.counters
@@ -309,14 +315,14 @@ impl AudioMix {
             if !self.mixer.is_wanted(id) {
                 self.spare_voices.extend(source.sleep());
                 source.skip(now);
-            } else if let Some(frame) = decoded(
+            } else if let Some((frame, ahead)) = decoded(
                 source,
                 now,
                 &mut self.mixer,
                 &mut self.spare_voices,
                 &mut self.counters,
             ) {
-                self.mixer.feed(id, frame);
+                self.mixer.feed_ahead(id, frame, ahead);
             }
             note_lost_in_buffer(source, &mut self.counters);
         }
@@ -388,14 +394,14 @@ impl AudioMix {
     }
 }
 
-/// The frame of a source that the mixer wants; wakes it up where it sleeps.
+/// The frame of a source that the mixer wants, and the one after it as far as it is there; wakes it up where it sleeps.
 fn decoded<'a>(
     source: &'a mut AudioSource,
     now: Instant,
     mixer: &mut Mixer,
     spare: &mut Vec<Voice>,
     counters: &mut AudioCounters,
-) -> Option<&'a Frame> {
+) -> Option<(&'a Frame, Option<&'a Frame>)> {
     if !source.is_awake() {
         let voice = match spare.pop() {
             Some(voice) => voice,
