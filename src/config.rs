@@ -463,6 +463,8 @@ mod tests {
         for args in [
             ["--workers", "0"],
             ["--max-rooms", "0"],
+            ["--mix-speakers", "0"],
+            ["--mix-speakers", "17"],
             ["--demo", "26"],
             ["--max-message-kib", "1"],
             ["--room-empty-seconds", "0"],

@@ -409,15 +409,6 @@ impl Bus {
     }
 }
 
-/// The next beat of a clock that neither drifts nor catches up in bursts.
-fn next_beat(due: Instant, now: Instant, interval: Duration) -> Instant {
-    if now.saturating_duration_since(due) > MAX_LAG {
-        now + interval
-    } else {
-        due + interval
-    }
-}
-
 /// Drains a control queue; false when the bus is gone.
 fn drain<T>(queue: &Receiver<T>, mut apply: impl FnMut(T)) -> bool {
     loop {

@@ -8,6 +8,7 @@ mod room;
 mod voices;
 
 mod clarity;
+mod hostile;
 mod loudness;
 mod network;
 

@@ -298,6 +298,14 @@ impl AudioMix {
         self.sources.get(&track)?.delay(now)
     }
 
+    /// Leaves out `ticks` that a stall has cost: the clock of the packets goes on with time.
+    pub fn give_up(&mut self, ticks: u32) {
+        self.timestamp = self
+            .timestamp
+            .wrapping_add(ticks.wrapping_mul(FRAME_SAMPLES as u32));
+        self.counters.ticks_given_up += u64::from(ticks);
+    }
+
     /// What has been done so far.
     pub fn counters(&self) -> &AudioCounters {
         &self.counters
