@@ -1,5 +1,6 @@
 # make run          build and start the server          make run ARGS="--demo 6" PORT=8080
 # make test         everything that has to hold          make test TESTS="--test harness"   only these integration tests
+# make fuzz         every parser of network bytes against random input (FUZZ_SECONDS each)
 # make soak         an hour of ten people with loss, jitter and drift, in virtual time
 # make bench        every benchmark, with its figures
 # make docker-check what can be checked of the Dockerfile without an engine
@@ -17,7 +18,9 @@ TEST_NEEDS := chromium:chromium chromedriver:chromium-driver ip:iproute2 unshare
 # The namespace has no way out: whatever cargo downloads has to be there before.
 INSIDE := tests/in-namespace env CARGO_NET_OFFLINE=true $(CARGO)
 
-.PHONY: run build test check unit-test browser-test soak bench docker-check toolchain
+FUZZ_SECONDS ?= 5
+
+.PHONY: run build test check unit-test browser-test fuzz bench docker-check toolchain soak
 
 run: build
 	$(if $(PORT),PORT=$(PORT)) target/release/talksy-unit $(ARGS)
@@ -26,7 +29,7 @@ build: toolchain
 	@.ci/need $(BUILD_NEEDS)
 	$(CARGO) build --release --locked --bin talksy-unit
 
-test: check unit-test browser-test
+test: check unit-test fuzz browser-test
 	@echo "make test: all passed"
 
 # What can be seen without running anything.
@@ -43,6 +46,11 @@ unit-test: toolchain
 	$(CARGO) test --locked --workspace --lib --bins --no-run
 	$(INSIDE) test --workspace --lib --bins
 	$(INSIDE) test --workspace --doc
+
+# Every parser of network bytes, for a few seconds each: make fuzz FUZZ_SECONDS=600
+fuzz: toolchain
+	@.ci/need $(BUILD_NEEDS)
+	@CARGO="$(CARGO)" .ci/fuzz $(FUZZ_SECONDS)
 
 # One test at a time: each may have three browsers, and a browser wants half a core.
 browser-test: toolchain $(PYENV)/ready

@@ -12,6 +12,8 @@ pub struct ReceivedTrackStats {
     pub track_id: String,
     /// The publisher's stream id.
     pub stream_id: String,
+    /// Which layer, as the publisher calls it; empty where it has one only.
+    pub rid: String,
     /// Audio or video.
     pub kind: MediaKind,
     /// Codec of its last packet.
@@ -55,6 +57,10 @@ pub struct SentTrackStats {
     pub retransmitted: u64,
     /// Camera or screen.
     pub source: SourceType,
+    /// The layer that flows, 0 the lowest; `None`: none does.
+    pub layer: Option<u8>,
+    /// The best layer that the publisher sends now.
+    pub best_layer: u8,
 }
 
 /// One peer's figures.

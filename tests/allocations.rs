@@ -21,7 +21,8 @@ use talksy_unit::mcu::video::{
 };
 use talksy_unit::rtp::ntp::Ntp;
 use talksy_unit::rtp::params::{
-    AnnouncedSsrc, Codec, ExtensionIds, MediaKind, PayloadParams, ReceiveLine, SendLine, Ssrc,
+    AnnouncedSsrc, Codec, Encodings, ExtensionIds, MediaKind, PayloadParams, ReceiveLine, SendLine,
+    Ssrc,
 };
 use talksy_unit::rtp::rtcp::write;
 use talksy_unit::sfu::{Publisher, Subscriber};
@@ -101,6 +102,7 @@ fn publisher() -> Publisher {
             primary: SSRC,
             rtx: None,
         }],
+        encodings: Encodings::Single,
         stream_id: "s".into(),
         track_id: "t".into(),
     }]);

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use talksy_unit::rtp::params::{
-    AnnouncedSsrc, Codec, ExtensionIds, MediaKind, PayloadParams, ReceiveLine, Ssrc,
+    AnnouncedSsrc, Codec, Encodings, ExtensionIds, MediaKind, PayloadParams, ReceiveLine, Ssrc,
 };
 
 use super::connection::Local;
@@ -190,6 +190,7 @@ fn receive_line(section: &str) -> Option<ReceiveLine> {
             primary: values(section, "a=ssrc:").find_map(ssrc)?,
             rtx: None,
         }],
+        encodings: Encodings::Single,
         stream_id: "bench".into(),
         track_id: kind.as_str().into(),
     })

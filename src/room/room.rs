@@ -353,7 +353,7 @@ impl Room {
             stream_id: track.published.stream_id.clone(),
             source,
             kind: track.published.kind,
-            is_simulcast: false,
+            is_simulcast: track.published.simulcast,
         })
     }
 

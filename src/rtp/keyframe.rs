@@ -1,6 +1,7 @@
 //! Where a decoder can begin: looking into video payloads for the start of a keyframe.
 
 use super::params::Codec;
+use super::{vp8, vp9};
 
 /// Whether this payload is (or holds) the start of a keyframe. Audio needs none, so it always can begin.
 ///
@@ -10,8 +11,8 @@ pub fn starts_keyframe(codec: Codec, payload: &[u8]) -> bool {
     match codec {
         Codec::Opus => true,
         Codec::H264 => h264(payload),
-        Codec::Vp8 => vp8(payload).unwrap_or(false),
-        Codec::Vp9 => vp9(payload).unwrap_or(false),
+        Codec::Vp8 => vp8::Descriptor::parse(payload).is_some_and(|d| d.starts_keyframe(payload)),
+        Codec::Vp9 => vp9::Descriptor::parse(payload).is_some_and(|d| d.starts_keyframe()),
         Codec::Av1 => av1(payload),
     }
 }
@@ -43,40 +44,6 @@ fn stap_a_types(mut rest: &[u8]) -> impl Iterator<Item = u8> {
         rest = &tail[size..];
         Some(nal.first()? & 0x1f)
     })
-}
-
-/// RFC 7741, section 4.2: first partition, and the inverse key frame flag of the VP8 payload header.
-fn vp8(payload: &[u8]) -> Option<bool> {
-    let (&descriptor, mut rest) = payload.split_first()?;
-    let starts_frame = descriptor & 0x10 != 0 && descriptor & 0x07 == 0;
-    if descriptor & 0x80 != 0 {
-        let (&extended, tail) = rest.split_first()?;
-        rest = tail;
-        if extended & 0x80 != 0 {
-            let long = rest.first()? & 0x80 != 0;
-            rest = rest.get(if long { 2 } else { 1 }..)?;
-        }
-        if extended & 0x40 != 0 {
-            rest = rest.get(1..)?;
-        }
-        if extended & 0x30 != 0 {
-            rest = rest.get(1..)?;
-        }
-    }
-    Some(starts_frame && rest.first()? & 1 == 0)
-}
-
-/// RFC 9628, section 4.2: not inter-predicted, beginning of a frame, lowest spatial layer.
-fn vp9(payload: &[u8]) -> Option<bool> {
-    let (&flags, mut rest) = payload.split_first()?;
-    let inter_predicted = flags & 0x40 != 0;
-    let begins = flags & 0x08 != 0;
-    if flags & 0x80 != 0 {
-        let long = rest.first()? & 0x80 != 0;
-        rest = rest.get(if long { 2 } else { 1 }..)?;
-    }
-    let lowest_layer = flags & 0x20 == 0 || rest.first()? >> 1 & 0x07 == 0;
-    Some(begins && !inter_predicted && lowest_layer)
 }
 
 /// RTP payload format for AV1, section 4.4: N marks the first packet of a coded video sequence.

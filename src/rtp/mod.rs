@@ -4,6 +4,7 @@
 //! answers `Option` or `Result`; none of them panics.
 
 pub mod demux;
+pub mod dependency_descriptor;
 pub mod extension;
 pub mod h264;
 pub mod header;
@@ -17,4 +18,6 @@ pub mod rtcp;
 pub mod rtx;
 pub mod twcc;
 pub mod unwrap;
+pub mod vp8;
+pub mod vp9;
 pub mod window;

@@ -180,6 +180,22 @@ pub struct AnnouncedSsrc {
     pub rtx: Option<Ssrc>,
 }
 
+/// Streams of one track at once; further ones are declined.
+pub const MAX_ENCODINGS: usize = 3;
+
+/// How the streams of one track are told apart on an m-line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Encodings {
+    /// There is one at a time, by whatever SSRC.
+    #[default]
+    Single,
+    /// By the RTP stream ids of `a=simulcast` (RFC 8853), in its order. SSRCs of the SDP do not count: they do not say
+    /// whose they are.
+    Rids(Vec<String>),
+    /// `ssrcs` are those of an `a=ssrc-group:SIM`, in its order: lowest first.
+    Ssrcs,
+}
+
 /// An m-line on which the peer sends to us: at most one published track.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceiveLine {
@@ -193,10 +209,23 @@ pub struct ReceiveLine {
     pub extensions: ExtensionIds,
     /// SSRCs from the SDP. Empty when the peer identifies its streams by MID only.
     pub ssrcs: Vec<AnnouncedSsrc>,
+    /// Simulcast, if it was accepted.
+    pub encodings: Encodings,
     /// Stream id of the publisher's msid, braces stripped; the track's id where the SDP names none.
     pub stream_id: String,
     /// Track id of the publisher's msid, braces stripped; made up (random) where the SDP names none.
     pub track_id: String,
+}
+
+impl ReceiveLine {
+    /// How many streams of one track it may carry at once, at least 1.
+    pub fn streams(&self) -> usize {
+        match &self.encodings {
+            Encodings::Single => 1,
+            Encodings::Rids(rids) => rids.len().max(1),
+            Encodings::Ssrcs => self.ssrcs.len().max(1),
+        }
+    }
 }
 
 /// An m-line on which we send to the peer.

@@ -57,6 +57,15 @@ impl SeqWindow {
         novelty
     }
 
+    /// How many numbers above `seq` have been seen, as far as the window goes.
+    pub fn count_above(&self, seq: u64) -> u64 {
+        let Some(highest) = self.highest else {
+            return 0;
+        };
+        let from = (seq + 1).max((highest + 1).saturating_sub(WINDOW));
+        (from..=highest).filter(|seq| self.bit(*seq)).count() as u64
+    }
+
     /// The highest number seen.
     pub fn highest(&self) -> Option<u64> {
         self.highest

@@ -57,6 +57,10 @@ drop_reasons! {
     CodecNotNegotiated = "codec_not_negotiated",
     /// Another layer is being sent.
     OtherLayer = "other_layer",
+    /// A temporal layer above what the receiver gets.
+    TemporalLayer = "temporal_layer",
+    /// Nothing of the track is sent for now.
+    Paused = "paused",
     /// The receiver cannot begin here. Ask the publisher for a keyframe: asking is coalesced.
     AwaitingKeyframe = "awaiting_keyframe",
     /// Asked for again, but no longer (or never) in the cache.

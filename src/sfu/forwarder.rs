@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::clock::SenderClock;
+use super::numbering::{MAX_DESCRIPTOR, Numbering};
 use super::rate::RateMeter;
-use super::rewriter::Rewriter;
+use super::rewriter::{LeftOut, Rewriter, Rewritten};
 use super::selector::{Admission, Selector};
-use super::{DropReason, Received, SenderStats};
+use super::{DropReason, Layer, Received, SenderStats, Target};
 use crate::ids::TrackKey;
 use crate::rtp::extension::{AbsSendTime, Extensions};
 use crate::rtp::header::HeaderFields;
@@ -58,6 +59,7 @@ struct Stream {
     active: bool,
     format: Option<Format>,
     rewriter: Rewriter,
+    numbering: Numbering,
     cache: RtxCache,
     rtx_seq: u16,
     packets: u64,
@@ -140,11 +142,31 @@ impl Forwarder {
         self.stream.as_ref().map(|stream| stream.line.ssrc)
     }
 
-    /// The track it carries, where that is video.
-    pub fn video_source(&self) -> Option<TrackKey> {
-        self.source
-            .filter(|source| source.codec.kind() == MediaKind::Video)
-            .map(|source| source.track)
+    /// The video that it carries, and the layer of which a keyframe helps its receiver.
+    pub fn video_source(&self) -> Option<(TrackKey, Layer)> {
+        let source = self
+            .source
+            .filter(|source| source.codec.kind() == MediaKind::Video)?;
+        Some((source.track, self.selector.needed()?))
+    }
+
+    /// See [`super::Subscriber::set_target`].
+    pub fn set_target(&mut self, target: Target) -> Option<Layer> {
+        let wanted = self.selector.set_target(target);
+        wanted.filter(|_| {
+            self.source
+                .is_some_and(|source| source.codec.kind() == MediaKind::Video)
+        })
+    }
+
+    /// The layer that flows.
+    pub fn current(&self) -> Option<Layer> {
+        self.selector.current()
+    }
+
+    /// The track and the stream of it that flow.
+    pub fn flow(&self) -> Option<(TrackKey, u32)> {
+        Some((self.source?.track, self.selector.generation()?))
     }
 
     /// See [`super::Subscriber::forward`].
@@ -167,11 +189,13 @@ impl Forwarder {
             .filter(|stream| stream.active)
             .ok_or(DropReason::NotNegotiated)?;
         let format = stream.format(packet.codec)?;
-        if self.selector.admit(packet)? == Admission::Begins {
-            let clock_rate = packet.codec.clock_rate();
-            stream
-                .rewriter
-                .begin(now, packet.seq, packet.timestamp, clock_rate);
+        match self.selector.admit(packet) {
+            Ok(Admission::Continues) => stream.rewriter.set_shift(packet.shift),
+            Ok(Admission::Begins) => stream.begin(now, packet),
+            Err(DropReason::TemporalLayer) => {
+                return stream.leave_out(now, leg, format, packet, out);
+            }
+            Err(reason) => return Err(reason),
         }
         stream.send(now, leg, format, packet, out)
     }
@@ -250,6 +274,8 @@ impl Forwarder {
         Some(SenderStats {
             sender,
             track: source.track,
+            layer: self.selector.current(),
+            best_layer: self.selector.best_layer(),
             kind: stream.line.kind,
             codec: source.codec,
             packets_sent: stream.packets,
@@ -276,6 +302,7 @@ impl Stream {
             active: true,
             format: None,
             rewriter: Rewriter::new(initial(line.ssrc)),
+            numbering: Numbering::default(),
             cache: RtxCache::default(),
             rtx_seq: initial(line.rtx_ssrc),
             packets: 0,
@@ -313,6 +340,40 @@ impl Stream {
         Ok(format)
     }
 
+    /// Another source, layer or generation begins with this packet.
+    fn begin(&mut self, now: Instant, packet: &Received<'_>) {
+        let clock_rate = packet.codec.clock_rate();
+        self.rewriter
+            .begin(now, packet.seq, packet.timestamp, packet.shift, clock_rate);
+        self.numbering.begin();
+        // The receiver learns at once how the new source's time and the wall clock belong together.
+        self.report_at = self.report_at.map(|_| now);
+    }
+
+    /// A packet of a temporal layer that the receiver does not get: it does not miss it either.
+    fn leave_out(
+        &mut self,
+        now: Instant,
+        leg: &mut Leg,
+        format: Format,
+        packet: &Received<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, DropReason> {
+        self.numbering.leave_out(packet.codec, packet.payload);
+        match self.rewriter.leave_out(packet.seq, packet.timestamp)? {
+            LeftOut::Closed => Err(DropReason::TemporalLayer),
+            LeftOut::Hole(place) => {
+                let empty = Received {
+                    marker: false,
+                    dependency_descriptor: None,
+                    payload: &[],
+                    ..*packet
+                };
+                Ok(self.send_at(now, leg, format, place, &empty, out))
+            }
+        }
+    }
+
     fn send(
         &mut self,
         now: Instant,
@@ -322,6 +383,18 @@ impl Stream {
         out: &mut Vec<u8>,
     ) -> Result<usize, DropReason> {
         let place = self.rewriter.rewrite(now, packet.seq, packet.timestamp)?;
+        Ok(self.send_at(now, leg, format, place, packet, out))
+    }
+
+    fn send_at(
+        &mut self,
+        now: Instant,
+        leg: &mut Leg,
+        format: Format,
+        place: Rewritten,
+        packet: &Received<'_>,
+        out: &mut Vec<u8>,
+    ) -> usize {
         let fields = HeaderFields {
             payload_type: format.payload_type,
             marker: packet.marker,
@@ -329,14 +402,25 @@ impl Stream {
             timestamp: place.timestamp as u32,
             ssrc: self.line.ssrc,
         };
+        let mut renumbered = [0; MAX_DESCRIPTOR];
+        let wanted = self.line.extensions.dependency_descriptor.is_some();
+        let descriptor = packet.dependency_descriptor.filter(|_| wanted);
+        let descriptor = descriptor.and_then(|descriptor| {
+            let copy = renumbered.get_mut(..descriptor.len())?;
+            copy.copy_from_slice(descriptor);
+            self.numbering.renumber_descriptor(copy);
+            Some(&*copy)
+        });
         let extensions = Extensions {
             audio_level: packet.level,
             video_orientation: packet.orientation,
-            dependency_descriptor: packet.dependency_descriptor,
+            dependency_descriptor: descriptor,
             ..leg_extensions(now, leg, &self.line, format)
         };
         let header_len = fields.write(&self.line.extensions, &extensions, out);
+        let body = out.len();
         out.extend_from_slice(packet.payload);
+        self.numbering.renumber(packet.codec, &mut out[body..]);
         self.packets += 1;
         self.bytes += packet.payload.len() as u64;
         self.report_at.get_or_insert(now);
@@ -347,10 +431,10 @@ impl Stream {
                 marker: packet.marker,
                 orientation: packet.orientation,
             };
-            let descriptor = packet.dependency_descriptor.unwrap_or_default();
-            self.cache.insert(now, meta, descriptor, packet.payload);
+            let descriptor = descriptor.unwrap_or_default();
+            self.cache.insert(now, meta, descriptor, &out[body..]);
         }
-        Ok(header_len)
+        header_len
     }
 
     fn retransmit(

@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use super::DropReason;
+use crate::rtp::extension::Extensions;
 use crate::rtp::header::RtpPacket;
 use crate::rtp::nack::NackGenerator;
 use crate::rtp::ntp::Ntp;
-use crate::rtp::params::{Mid, ReceiveLine, Ssrc};
+use crate::rtp::params::{Encodings, Mid, ReceiveLine, Ssrc};
 use crate::rtp::reception::Reception;
 use crate::rtp::unwrap::{SeqUnwrapper, TimestampUnwrapper};
 use crate::rtp::window::{Novelty, SeqWindow, WINDOW};
@@ -20,11 +21,13 @@ const MAX_DROPOUT: u64 = 3000;
 struct Route {
     ssrc: Ssrc,
     mid: Mid,
+    /// Which of the m-line's streams it is, or repairs.
+    stream: usize,
     /// Its stream was replaced by one with another SSRC.
     retired: bool,
 }
 
-/// Which m-line an SSRC belongs to. Bounded by [`MAX_SSRCS`].
+/// Which m-line an SSRC belongs to, and which stream of it. Bounded by [`MAX_SSRCS`].
 #[derive(Clone, Debug, Default)]
 pub(super) struct Routes {
     table: Vec<Route>,
@@ -33,8 +36,10 @@ pub(super) struct Routes {
 impl Routes {
     /// The m-lines after a negotiation: drops the routes of those that are gone, and adds what the SDP announces.
     pub fn set_lines(&mut self, lines: &[ReceiveLine]) {
-        self.table
-            .retain(|route| lines.iter().any(|line| line.mid == route.mid));
+        self.table.retain(|route| {
+            let mut same = lines.iter().filter(|line| line.mid == route.mid);
+            same.any(|line| route.stream < line.streams())
+        });
         for line in lines {
             for announced in &line.ssrcs {
                 for ssrc in [Some(announced.primary), announced.rtx]
@@ -42,28 +47,40 @@ impl Routes {
                     .flatten()
                 {
                     // One too many is found again by MID, or counted when it comes.
-                    let _ = self.insert(ssrc, &line.mid);
+                    if let Some(stream) = announced_stream(line, ssrc) {
+                        let _ = self.insert(ssrc, &line.mid, stream);
+                    }
                 }
             }
         }
     }
 
-    /// The index of the packet's m-line. RFC 8843, section 9.2: a MID that it carries decides and is remembered,
-    /// then its SSRC, then its payload type where only one m-line has it.
+    /// The index of the packet's m-line, and that of its stream there. RFC 8843, section 9.2: a MID that it carries
+    /// decides and is remembered, then its SSRC, then its payload type where only one m-line has it. Likewise a RID, or
+    /// that of the stream which it repairs.
     pub fn find<'l>(
         &mut self,
         lines: impl Iterator<Item = &'l ReceiveLine> + Clone,
         packet: &RtpPacket<'_>,
-        mid: Option<&str>,
-    ) -> Result<usize, DropReason> {
+        extensions: &Extensions<'_>,
+    ) -> Result<(usize, usize), DropReason> {
+        let mid = extensions.mid;
+        let rid = extensions.rid.or(extensions.repaired_rid);
         let index = |mid: &str| lines.clone().position(|line| line.mid.as_str() == mid);
         if let Some(route) = self.table.iter().find(|route| route.ssrc == packet.ssrc)
             && mid.is_none_or(|mid| route.mid.as_str() == mid)
         {
-            if route.retired {
-                return Err(DropReason::StaleStream);
+            let at = index(route.mid.as_str()).ok_or(DropReason::UnknownSsrc)?;
+            let moved = rid
+                .zip(lines.clone().nth(at))
+                .and_then(|(rid, line)| stream_named(line, rid))
+                .is_some_and(|stream| stream != route.stream);
+            if !moved {
+                return match route.retired {
+                    true => Err(DropReason::StaleStream),
+                    false => Ok((at, route.stream)),
+                };
             }
-            return index(route.mid.as_str()).ok_or(DropReason::UnknownSsrc);
         }
         let found = match mid {
             Some(mid) => index(mid),
@@ -71,8 +88,14 @@ impl Routes {
         };
         let at = found.ok_or(DropReason::UnknownSsrc)?;
         let line = lines.clone().nth(at).ok_or(DropReason::UnknownSsrc)?;
-        self.insert(packet.ssrc, &line.mid)?;
-        Ok(at)
+        let stream = match &line.encodings {
+            Encodings::Single => Some(0),
+            Encodings::Rids(_) => rid.and_then(|rid| stream_named(line, rid)),
+            Encodings::Ssrcs => announced_stream(line, packet.ssrc),
+        };
+        let stream = stream.ok_or(DropReason::UnknownSsrc)?;
+        self.insert(packet.ssrc, &line.mid, stream)?;
+        Ok((at, stream))
     }
 
     /// The stream of this SSRC has been replaced: what still comes is late.
@@ -82,10 +105,11 @@ impl Routes {
         }
     }
 
-    fn insert(&mut self, ssrc: Ssrc, mid: &Mid) -> Result<(), DropReason> {
+    fn insert(&mut self, ssrc: Ssrc, mid: &Mid, stream: usize) -> Result<(), DropReason> {
         let new = Route {
             ssrc,
             mid: mid.clone(),
+            stream,
             retired: false,
         };
         if let Some(route) = self.table.iter_mut().find(|route| route.ssrc == ssrc) {
@@ -98,6 +122,25 @@ impl Routes {
         }
         self.table.push(new);
         Ok(())
+    }
+}
+
+/// Which stream of the m-line has this RTP stream id.
+fn stream_named(line: &ReceiveLine, rid: &str) -> Option<usize> {
+    match &line.encodings {
+        Encodings::Rids(rids) => rids.iter().position(|known| known == rid),
+        Encodings::Single | Encodings::Ssrcs => None,
+    }
+}
+
+/// Which stream of the m-line the SDP announces with this SSRC.
+fn announced_stream(line: &ReceiveLine, ssrc: Ssrc) -> Option<usize> {
+    let mut announced = line.ssrcs.iter();
+    let at = announced.position(|a| a.primary == ssrc || a.rtx == Some(ssrc))?;
+    match line.encodings {
+        Encodings::Single => Some(0),
+        Encodings::Rids(_) => None,
+        Encodings::Ssrcs => Some(at),
     }
 }
 

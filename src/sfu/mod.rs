@@ -16,11 +16,14 @@ mod drops;
 mod forwarder;
 mod ingest;
 mod keyframe;
+mod numbering;
 mod publisher;
 mod rate;
 mod rewriter;
 mod selector;
 mod subscriber;
+mod tap;
+mod target;
 #[cfg(test)]
 mod testing;
 
@@ -29,6 +32,8 @@ pub use drops::{DropCounters, DropReason};
 pub use keyframe::REQUEST_WINDOW;
 pub use publisher::Publisher;
 pub use subscriber::{FeedbackCounters, SenderStats, Subscriber};
+pub use tap::{Tap, Tapped, layer_for_mixing};
+pub use target::{Layer, LayerFigures, LayerSet, MAX_LAYERS, Target};
 
 use crate::ids::TrackKey;
 use crate::rtp::extension::AudioLevel;
@@ -47,11 +52,9 @@ pub struct PublishedTrack {
     pub kind: MediaKind,
     /// The codec its first packet had.
     pub codec: Codec,
+    /// It may come in several layers.
+    pub simulcast: bool,
 }
-
-/// A quality of a track, 0 the lowest. Simulcast is declined for now, so every track has the one layer 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Layer(pub u8);
 
 /// A packet on its way from a track to its subscribers.
 #[derive(Clone, Copy, Debug)]
@@ -64,13 +67,23 @@ pub struct Received<'p> {
     pub codec: Codec,
     /// Which quality.
     pub layer: Layer,
-    /// Counts the streams of the track: when a publisher starts over with a new SSRC, `seq` and `timestamp` have
-    /// nothing to do with those before. A mixed track stays at 0.
+    /// The layers of the track that flow now, this one included.
+    pub layers: LayerSet,
+    /// Temporal layer, 0 the lowest; 0 where the codec does not show it.
+    pub temporal: u8,
+    /// Whoever was sent less may be sent frames up to this temporal layer from here on. 0: no change.
+    pub rises_to: u8,
+    /// Tells the streams of the track apart: each layer has its own, and another when its publisher starts over
+    /// with a new SSRC. `seq` and `timestamp` of one have nothing to do with those of another; a later one has a
+    /// higher number. A mixed track stays at 0.
     pub generation: u32,
     /// Extended sequence number. Gaps are real losses.
     pub seq: u64,
     /// Extended timestamp in units of the codec's clock.
     pub timestamp: u64,
+    /// Added to `timestamp` (modulo 2⁶⁴) it gives a time line that all streams of the track share. `None`: not
+    /// known before the stream's first sender report.
+    pub shift: Option<u64>,
     /// The RTP marker.
     pub marker: bool,
     /// A decoder can begin with this packet. True for all audio.

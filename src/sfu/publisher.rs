@@ -1,14 +1,17 @@
 //! Everything that one peer sends.
 
+mod inspector;
+mod layer;
 mod track;
 
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
 use track::Track;
 
 use super::clock::ClockOffset;
-use super::ingest::Routes;
-use super::{DropCounters, DropReason, Received, SenderClock};
+use super::ingest::{Routes, Stream};
+use super::{DropCounters, DropReason, Layer, LayerFigures, MAX_LAYERS, Received, SenderClock};
 use crate::ids::TrackKey;
 use crate::rtp::extension::Extensions;
 use crate::rtp::header::RtpPacket;
@@ -103,11 +106,11 @@ impl Publisher {
             self.last_ssrc = packet.ssrc;
         }
         let lines = self.tracks.iter().map(|track| &track.line);
-        let at = self.routes.find(lines, &packet, extensions.mid)?;
+        let (at, stream) = self.routes.find(lines, &packet, &extensions)?;
         let track = &mut self.tracks[at];
-        let before = track.ssrc();
-        let result = track.handle(now, &packet, &extensions);
-        if let Some(replaced) = before.filter(|before| track.ssrc() != Some(*before)) {
+        let before = track.ssrc(stream);
+        let result = track.handle(now, stream, &packet, &extensions);
+        if let Some(replaced) = before.filter(|before| track.ssrc(stream) != Some(*before)) {
             self.routes.retire(replaced);
         }
         self.report_at.get_or_insert(now + REPORT_INTERVAL);
@@ -139,23 +142,35 @@ impl Publisher {
         ntp: Ntp,
         timestamp: u32,
     ) {
-        let stream = self
-            .tracks
-            .iter_mut()
-            .filter_map(|track| track.layers[0].stream.as_mut())
-            .find(|stream| stream.ssrc == ssrc);
+        let layer = self.tracks.iter_mut().find_map(|track| {
+            let clock_rate = track.codec?.clock_rate();
+            let mut layers = track.layers.iter_mut();
+            Some((layers.find(|layer| layer.ssrc() == Some(ssrc))?, clock_rate))
+        });
         // RFC 3550, section 6.4.1: a sender without a wall clock writes zero.
-        if let Some(stream) = stream.filter(|_| ntp != Ntp(0)) {
-            stream.handle_report(now, ntp, timestamp);
+        if let Some((layer, clock_rate)) = layer.filter(|_| ntp != Ntp(0)) {
+            layer.handle_report(now, ntp, timestamp, clock_rate);
             self.clock.handle_report(now, wall, ntp);
         }
     }
 
-    /// Somebody cannot decode `track` before a keyframe. Many requests become one per [`super::REQUEST_WINDOW`].
-    pub fn request_keyframe(&mut self, now: Instant, track: TrackKey) {
+    /// Somebody cannot decode `layer` of `track` (or the best that flows up to it) before a keyframe. Many requests for
+    /// one layer become one per [`super::REQUEST_WINDOW`]; the other layers are not asked.
+    pub fn request_keyframe(&mut self, now: Instant, track: TrackKey, layer: Layer) {
         if let Some(track) = self.track_mut(track) {
-            track.layers[0].keyframes.request(now);
+            track.request_keyframe(now, layer);
         }
+    }
+
+    /// The layers of `track` that have come so far, lowest first.
+    pub fn layers(
+        &mut self,
+        now: Instant,
+        track: TrackKey,
+    ) -> SmallVec<[LayerFigures; MAX_LAYERS]> {
+        self.track_mut(track)
+            .map(|track| track.figures(now))
+            .unwrap_or_default()
     }
 
     /// The publisher muted or unmuted a track: nothing of it is returned while muted.
@@ -167,11 +182,7 @@ impl Publisher {
 
     /// Time to the peer and back, from [`super::Subscriber::round_trip`]: spaces repeated requests.
     pub fn set_round_trip(&mut self, round_trip: Duration) {
-        let streams = self
-            .tracks
-            .iter_mut()
-            .filter_map(|track| track.layers[0].stream.as_mut());
-        for stream in streams {
+        for stream in self.streams() {
             stream.nack.set_round_trip(round_trip);
         }
     }
@@ -192,8 +203,8 @@ impl Publisher {
 
     /// When [`Self::poll_feedback`] next has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let tracks = self.tracks.iter().flat_map(|track| {
-            let layer = &track.layers[0];
+        let layers = self.tracks.iter().flat_map(|track| &track.layers);
+        let tracks = layers.flat_map(|layer| {
             let stream = layer.stream.as_ref();
             let missing = stream.and_then(|stream| stream.nack.poll_timeout());
             let keyframe = stream.and_then(|_| layer.keyframes.due());
@@ -212,16 +223,16 @@ impl Publisher {
         }
         let mut blocks: smallvec::SmallVec<[ReportBlock; write::MAX_BLOCKS]> = Default::default();
         let from = self.next_reported;
-        self.next_reported = (from + write::MAX_BLOCKS).min(self.tracks.len());
-        for track in &mut self.tracks[from..self.next_reported] {
-            if let Some(stream) = &mut track.layers[0].stream {
-                blocks.push(stream.reception.report(now, stream.ssrc));
-            }
+        for stream in self.streams().skip(from).take(write::MAX_BLOCKS) {
+            blocks.push(stream.reception.report(now, stream.ssrc));
         }
+        let complete = blocks.len() < write::MAX_BLOCKS;
         write::receiver_report(self.own_ssrc, blocks, out);
-        if self.next_reported == self.tracks.len() {
+        if complete {
             self.next_reported = 0;
             self.report_at = Some(now + REPORT_INTERVAL);
+        } else {
+            self.next_reported = from + write::MAX_BLOCKS;
         }
     }
 
@@ -232,26 +243,35 @@ impl Publisher {
             if room < 20 + 16 {
                 return;
             }
-            track.write_keyframe_request(now, self.own_ssrc, out);
-            let Some(stream) = &mut track.layers[0].stream else {
-                continue;
-            };
-            let room = MAX_COMPOUND - (out.len() - start);
-            self.missing.clear();
-            // Each number takes four bytes at most.
-            stream.nack.poll(now, (room - 12) / 4, &mut self.missing);
-            write::nack(self.own_ssrc, stream.ssrc, &self.missing, room, out);
+            track.write_keyframe_requests(now, self.own_ssrc, start + MAX_COMPOUND - 16, out);
+            for stream in track.layers.iter_mut().filter_map(|l| l.stream.as_mut()) {
+                let room = MAX_COMPOUND - (out.len() - start);
+                if room < 16 {
+                    return;
+                }
+                self.missing.clear();
+                // Each number takes four bytes at most.
+                stream.nack.poll(now, (room - 12) / 4, &mut self.missing);
+                write::nack(self.own_ssrc, stream.ssrc, &self.missing, room, out);
+            }
         }
     }
 
-    /// The track's media clock on the server's wall clock, once a sender report came.
-    pub fn clock(&self, track: TrackKey) -> Option<SenderClock> {
-        let layer = &self.track(track)?.layers[0];
+    fn streams(&mut self) -> impl Iterator<Item = &mut Stream> {
+        let layers = self.tracks.iter_mut().flat_map(|track| &mut track.layers);
+        layers.filter_map(|layer| layer.stream.as_mut())
+    }
+
+    /// The media clock of one of the track's streams (see [`Received::generation`]) on the server's wall clock, once a
+    /// sender report came.
+    pub fn clock(&self, track: TrackKey, generation: u32) -> Option<SenderClock> {
+        let mut layers = self.track(track)?.layers.iter();
+        let layer = layers.find(|layer| layer.generation() == generation)?;
         let (ntp, timestamp) = layer.stream.as_ref()?.report?;
         Some(SenderClock {
             ntp: ntp.shifted(self.clock.offset()?),
             timestamp,
-            generation: layer.generation(),
+            generation,
         })
     }
 
@@ -269,7 +289,7 @@ impl Publisher {
     pub fn stats(&mut self, now: Instant) -> Vec<ReceivedTrackStats> {
         self.tracks
             .iter_mut()
-            .filter_map(|track| track.stats(now))
+            .flat_map(|track| track.stats(now))
             .collect()
     }
 

@@ -8,6 +8,9 @@ use crate::rtp::window::{Novelty, SeqWindow};
 /// A new source whose own timestamps, moved as the old one's were, come this close to the moment they should show
 /// keeps that shift: the mixes of a room share one clock.
 const SAME_CLOCK: Duration = Duration::from_millis(250);
+/// A source whose place in time the sender reports tell is put there, unless that is further than this from the moment
+/// in which it comes: a large keyframe takes its time, but a clock may also be wrong.
+const MAX_ALIGNMENT: Duration = Duration::from_millis(500);
 
 /// A packet's place in the leg's stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,9 +23,9 @@ pub struct Rewritten {
 
 /// Maps the numbers of successive sources onto one stream.
 ///
-/// Within a source the distance between packets stays what it was: loss stays loss, and late packets take their
-/// own place. A new source follows the last packet sent without a gap, later by the time that has passed. No number
-/// is given twice: encryption relies on that (RFC 3711, section 9.1).
+/// Within a source the distance between packets stays what it was, less those that are left out: loss stays loss, and
+/// late packets take their own place. A new source follows the last packet sent without a gap; its time goes on where
+/// the sender reports put it, or else later by the time that has passed. No number is given twice: encryption relies on that (RFC 3711, section 9.1).
 #[derive(Clone, Debug)]
 pub struct Rewriter {
     next_seq: u64,
@@ -44,6 +47,50 @@ struct Source {
     timestamp_offset: u64,
     first: u64,
     seen: SeqWindow,
+    /// Those that were left out, and how many there were.
+    left_out: SeqWindow,
+    left_out_count: u64,
+    /// From its time to that of the track; see [`super::Received::shift`].
+    shift: Option<u64>,
+    catch_up: Option<CatchUp>,
+}
+
+/// A keyframe whose moment is past when it comes: what was sent meanwhile is as new as it. Its time begins after that
+/// and runs at half speed until it has made up for it, so that it never goes back and ends up right.
+#[derive(Clone, Copy, Debug)]
+struct CatchUp {
+    /// Of the source.
+    first: u64,
+    /// On this leg.
+    begins: u64,
+    /// By how much it is late.
+    late: u64,
+}
+
+impl Source {
+    fn seq(&self, seq: u64) -> u64 {
+        let earlier = self.left_out_count - self.left_out.count_above(seq).min(self.left_out_count);
+        seq.wrapping_add(self.seq_offset).wrapping_sub(earlier)
+    }
+
+    fn timestamp(&self, timestamp: u64) -> u64 {
+        if let Some(catch_up) = self.catch_up {
+            let since = timestamp.saturating_sub(catch_up.first);
+            if since < 2 * catch_up.late {
+                return catch_up.begins + since / 2;
+            }
+        }
+        timestamp.wrapping_add(self.timestamp_offset)
+    }
+}
+
+/// What becomes of the place of a packet that is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftOut {
+    /// The next packet takes it.
+    Closed,
+    /// Later ones have been sent: something empty has to fill it.
+    Hole(Rewritten),
 }
 
 impl Rewriter {
@@ -57,31 +104,66 @@ impl Rewriter {
         }
     }
 
-    /// The next packet begins a new source.
-    pub fn begin(&mut self, now: Instant, seq: u64, timestamp: u64, clock_rate: u32) {
-        let timestamp_offset = self.join(now, timestamp, clock_rate);
+    /// The next packet begins a new source. `shift` takes its time to that of the track (see
+    /// [`super::Received::shift`]); the source before is of the same track where both have one.
+    pub fn begin(
+        &mut self,
+        now: Instant,
+        seq: u64,
+        timestamp: u64,
+        shift: Option<u64>,
+        clock_rate: u32,
+    ) {
+        let timestamp_offset = self.join(now, timestamp, shift, clock_rate);
+        let aligned = timestamp.wrapping_add(timestamp_offset);
+        let begins = self.last.map(|last| last.timestamp + 1);
+        let catch_up = begins
+            .filter(|begins| aligned < *begins)
+            .map(|begins| CatchUp {
+                first: timestamp,
+                begins,
+                late: begins - aligned,
+            });
         self.source = Some(Source {
             seq_offset: self.next_seq.wrapping_sub(seq),
             timestamp_offset,
             first: seq,
             seen: SeqWindow::default(),
+            left_out: SeqWindow::default(),
+            left_out_count: 0,
+            shift,
+            catch_up,
         });
     }
 
     /// The offset with which a new source goes on from the last packet.
-    fn join(&self, now: Instant, timestamp: u64, clock_rate: u32) -> u64 {
+    fn join(&self, now: Instant, timestamp: u64, shift: Option<u64>, clock_rate: u32) -> u64 {
         let Some(last) = self.last else {
             return 0;
         };
         let passed = ticks(now.saturating_duration_since(last.at), clock_rate);
         let expected = last.timestamp + passed.max(1);
         if let Some(source) = &self.source {
+            if let (Some(old), Some(new)) = (source.shift, shift) {
+                let offset = source.timestamp_offset.wrapping_add(new).wrapping_sub(old);
+                let aligned = timestamp.wrapping_add(offset);
+                if aligned.abs_diff(expected) <= ticks(MAX_ALIGNMENT, clock_rate) {
+                    return offset;
+                }
+            }
             let kept = timestamp.wrapping_add(source.timestamp_offset);
             if kept > last.timestamp && kept.abs_diff(expected) <= ticks(SAME_CLOCK, clock_rate) {
                 return source.timestamp_offset;
             }
         }
         expected.wrapping_sub(timestamp)
+    }
+
+    /// A sender report told more about the source in force.
+    pub fn set_shift(&mut self, shift: Option<u64>) {
+        if let Some(source) = &mut self.source {
+            source.shift = shift.or(source.shift);
+        }
     }
 
     /// The packet's numbers on this leg.
@@ -91,18 +173,11 @@ impl Rewriter {
         seq: u64,
         timestamp: u64,
     ) -> Result<Rewritten, DropReason> {
-        let source = self.source.as_mut().ok_or(DropReason::NotAttached)?;
-        if seq < source.first {
-            return Err(DropReason::TooOld);
-        }
-        match source.seen.insert(seq) {
-            Novelty::Newest | Novelty::Late => {}
-            Novelty::Duplicate => return Err(DropReason::Duplicate),
-            Novelty::TooOld => return Err(DropReason::TooOld),
-        }
+        self.mark(seq)?;
+        let source = self.source.as_ref().ok_or(DropReason::NotAttached)?;
         let rewritten = Rewritten {
-            seq: seq.wrapping_add(source.seq_offset),
-            timestamp: timestamp.wrapping_add(source.timestamp_offset),
+            seq: source.seq(seq),
+            timestamp: source.timestamp(timestamp),
         };
         self.next_seq = self.next_seq.max(rewritten.seq + 1);
         if self
@@ -115,6 +190,35 @@ impl Rewriter {
             });
         }
         Ok(rewritten)
+    }
+
+    /// A packet of the source in force does not go on, and its receiver is not to miss it.
+    pub fn leave_out(&mut self, seq: u64, timestamp: u64) -> Result<LeftOut, DropReason> {
+        let newest = self.mark(seq)?;
+        let source = self.source.as_mut().ok_or(DropReason::NotAttached)?;
+        if newest {
+            source.left_out.insert(seq);
+            source.left_out_count += 1;
+            return Ok(LeftOut::Closed);
+        }
+        Ok(LeftOut::Hole(Rewritten {
+            seq: source.seq(seq),
+            timestamp: source.timestamp(timestamp),
+        }))
+    }
+
+    /// Marks a packet as seen; true: none above it was.
+    fn mark(&mut self, seq: u64) -> Result<bool, DropReason> {
+        let source = self.source.as_mut().ok_or(DropReason::NotAttached)?;
+        if seq < source.first {
+            return Err(DropReason::TooOld);
+        }
+        match source.seen.insert(seq) {
+            Novelty::Newest => Ok(true),
+            Novelty::Late => Ok(false),
+            Novelty::Duplicate => Err(DropReason::Duplicate),
+            Novelty::TooOld => Err(DropReason::TooOld),
+        }
     }
 
     /// A timestamp of the source in force, on this leg. For sender reports.

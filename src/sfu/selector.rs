@@ -1,6 +1,6 @@
 //! Which packets of a track one subscriber gets.
 
-use super::{DropReason, Layer, Received};
+use super::{DropReason, Layer, LayerSet, Received, Target};
 use crate::rtp::params::MediaKind;
 
 /// Whether the stream to the subscriber goes on with a packet, or begins with it.
@@ -12,81 +12,147 @@ pub enum Admission {
     Begins,
 }
 
+/// The stream that goes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Gate {
-    /// The newest packet that was refused, as generation and number.
-    Closed {
-        newest: Option<(u32, u64)>,
-    },
-    Open {
-        generation: u32,
-    },
+struct Current {
+    layer: Layer,
+    generation: u32,
 }
 
-impl Default for Gate {
-    fn default() -> Self {
-        Gate::Closed { newest: None }
-    }
-}
-
-/// Lets one layer through, from a keyframe on.
-///
-/// The target layer is what an allocator will set; while every track has one layer, it stays 0.
+/// Lets one stream of a track through, from a keyframe on: that of the layer which the target wants, or of another
+/// until the wanted one's keyframe is there.
 #[derive(Clone, Debug, Default)]
 pub struct Selector {
-    target: Layer,
-    gate: Gate,
+    target: Target,
+    current: Option<Current>,
+    /// What flows of the track, by its last packet.
+    layers: LayerSet,
+    /// The newest packet of the wanted layer that was refused, as generation and number.
+    refused: Option<(u32, u64)>,
+    /// Highest temporal layer that goes through.
+    temporal: u8,
+    /// Timestamp of the newest frame that goes through.
+    frame: Option<u64>,
 }
 
 impl Selector {
     /// Another source: video waits for its keyframe.
     pub fn close(&mut self) {
-        self.gate = Gate::default();
+        *self = Selector {
+            target: self.target,
+            ..Selector::default()
+        };
     }
 
     /// Whether nothing goes through until a keyframe comes.
     pub fn is_closed(&self) -> bool {
-        matches!(self.gate, Gate::Closed { .. })
+        self.current.is_none()
     }
 
     /// The stream that goes through.
     pub fn generation(&self) -> Option<u32> {
-        match self.gate {
-            Gate::Closed { .. } => None,
-            Gate::Open { generation } => Some(generation),
+        self.current.map(|current| current.generation)
+    }
+
+    /// The layer that goes through.
+    pub fn current(&self) -> Option<Layer> {
+        self.current.map(|current| current.layer)
+    }
+
+    /// The best layer that the track has now.
+    pub fn best_layer(&self) -> Layer {
+        self.layers.best(Layer(u8::MAX)).unwrap_or_default()
+    }
+
+    /// The layer whose keyframe helps: the one that goes through, or the one that is to.
+    pub fn needed(&self) -> Option<Layer> {
+        match self.target {
+            Target::Paused => None,
+            Target::UpTo { layer, .. } => {
+                let known = self.current().or(self.layers.best(layer));
+                Some(known.unwrap_or(layer))
+            }
         }
+    }
+
+    /// Wants something else from now on. What goes through goes on until a keyframe of the returned layer is there;
+    /// a pause takes effect at once.
+    pub fn set_target(&mut self, target: Target) -> Option<Layer> {
+        self.target = target;
+        let Target::UpTo { layer, .. } = target else {
+            self.current = None;
+            self.refused = None;
+            return None;
+        };
+        let wanted = self.layers.best(layer)?;
+        (self.current() != Some(wanted)).then_some(wanted)
     }
 
     /// Whether this packet goes to the subscriber.
     pub fn admit(&mut self, packet: &Received<'_>) -> Result<Admission, DropReason> {
-        if packet.layer != self.target {
-            return Err(DropReason::OtherLayer);
-        }
-        let newest = match self.gate {
-            Gate::Open { generation } if generation == packet.generation => {
-                return Ok(Admission::Continues);
+        self.layers = packet.layers;
+        let Target::UpTo { layer, temporal } = self.target else {
+            return Err(DropReason::Paused);
+        };
+        if let Some(current) = &mut self.current {
+            if current.generation == packet.generation {
+                current.layer = packet.layer;
+                return self.admit_temporal(packet, temporal);
             }
-            Gate::Open { generation } if generation > packet.generation => {
+            if current.layer == packet.layer && current.generation > packet.generation {
                 return Err(DropReason::StaleStream);
             }
-            Gate::Open { .. } => None,
-            Gate::Closed { newest } => newest,
-        };
+        }
+        if self.layers.best(layer) != Some(packet.layer) {
+            return Err(DropReason::OtherLayer);
+        }
         if packet.codec.kind() == MediaKind::Video {
             let number = (packet.generation, packet.seq);
+            let newest = self
+                .refused
+                .filter(|(generation, _)| *generation == packet.generation);
             // The rest of a keyframe whose beginning comes late was refused already, and is not in this leg's
             // retransmission cache: the receiver could never complete it.
             if !packet.keyframe || newest > Some(number) {
-                self.gate = Gate::Closed {
-                    newest: newest.max(Some(number)),
-                };
+                self.refused = newest.max(Some(number));
                 return Err(DropReason::AwaitingKeyframe);
             }
         }
-        self.gate = Gate::Open {
+        self.current = Some(Current {
+            layer: packet.layer,
             generation: packet.generation,
-        };
+        });
+        self.refused = None;
+        self.temporal = temporal;
+        self.frame = Some(packet.timestamp);
         Ok(Admission::Begins)
+    }
+
+    /// Temporal layers end with any frame, and begin where the codec allows it.
+    fn admit_temporal(
+        &mut self,
+        packet: &Received<'_>,
+        limit: u8,
+    ) -> Result<Admission, DropReason> {
+        let begins = self.frame.is_none_or(|frame| packet.timestamp > frame);
+        if begins && (self.temporal > limit || self.may_rise_at(packet)) {
+            self.temporal = limit.min(packet.rises_to.max(self.temporal));
+        }
+        if packet.temporal > self.temporal {
+            return Err(DropReason::TemporalLayer);
+        }
+        if begins {
+            self.frame = Some(packet.timestamp);
+        }
+        Ok(Admission::Continues)
+    }
+
+    /// A frame that the receiver can decode may say what it can decode next; one of the next layer, that it needs
+    /// nothing but what the receiver has (RFC 7741, section 4.2: the Y bit).
+    fn may_rise_at(&self, packet: &Received<'_>) -> bool {
+        let next = packet.temporal == self.temporal.saturating_add(1);
+        packet.rises_to > self.temporal
+            && (packet.temporal <= self.temporal || (next && packet.rises_to == packet.temporal))
     }
 }
 
@@ -119,6 +185,7 @@ mod tests {
         assert_eq!(begins, Ok(Admission::Begins));
         let high = Received {
             layer: Layer(1),
+            generation: 1,
             ..audio(TRACK, 6)
         };
         assert_eq!(selector.admit(&high), Err(DropReason::OtherLayer));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use super::forwarder::{Forwarder, Leg};
-use super::{DropCounters, DropReason, Received, SenderClock};
+use super::{DropCounters, DropReason, Layer, Received, SenderClock, Target};
 use crate::ids::TrackKey;
 use crate::rtp::ntp::Ntp;
 use crate::rtp::params::{Codec, MediaKind, SendLine, Ssrc};
@@ -31,6 +31,10 @@ pub struct SenderStats {
     pub sender: u64,
     /// What it carries.
     pub track: TrackKey,
+    /// The layer that flows.
+    pub layer: Option<Layer>,
+    /// The best layer of the track that its publisher sends now.
+    pub best_layer: Layer,
     /// Audio or video.
     pub kind: MediaKind,
     /// Codec.
@@ -116,6 +120,23 @@ impl Subscriber {
         self.remove_idle();
     }
 
+    /// Sets what `sender` is to carry of its track; at first everything. What flows goes on until a keyframe of the
+    /// returned layer comes, so ask that layer for one. A pause takes effect at once.
+    pub fn set_target(&mut self, sender: u64, target: Target) -> Option<Layer> {
+        let at = self.position(sender)?;
+        self.senders[at].set_target(target)
+    }
+
+    /// The layer that flows on `sender` now. `None`: it is paused, carries nothing, or waits for a keyframe.
+    pub fn current(&self, sender: u64) -> Option<Layer> {
+        self.senders[self.position(sender)?].current()
+    }
+
+    /// The tracks that flow, with the stream of each (see [`Received::generation`]).
+    pub fn flows(&self) -> impl Iterator<Item = (TrackKey, u32)> + '_ {
+        self.senders.iter().filter_map(Forwarder::flow)
+    }
+
     /// Appends `packet` as it goes to this peer on `sender`: header (its length is returned), then payload, both
     /// plain. On an error nothing is appended; after [`DropReason::AwaitingKeyframe`] the publisher is to be asked
     /// for one.
@@ -133,9 +154,9 @@ impl Subscriber {
         result.inspect_err(|reason| self.drops.count(*reason))
     }
 
-    /// A decrypted RTCP compound of the peer, as far as it is about what we send. Returns the tracks of which it
-    /// wants a keyframe; afterwards [`Self::poll_retransmission`] may have something.
-    pub fn handle_rtcp(&mut self, wall: Ntp, compound: &[u8]) -> SmallVec<[TrackKey; 4]> {
+    /// A decrypted RTCP compound of the peer, as far as it is about what we send. Returns the tracks and layers of
+    /// which it wants a keyframe; afterwards [`Self::poll_retransmission`] may have something.
+    pub fn handle_rtcp(&mut self, wall: Ntp, compound: &[u8]) -> SmallVec<[(TrackKey, Layer); 4]> {
         let mut wishes = SmallVec::new();
         for packet in rtcp::packets(compound) {
             match packet {
@@ -299,12 +320,12 @@ impl Subscriber {
         }
     }
 
-    fn wish(&self, media: Ssrc, wishes: &mut SmallVec<[TrackKey; 4]>) {
-        let track = self
+    fn wish(&self, media: Ssrc, wishes: &mut SmallVec<[(TrackKey, Layer); 4]>) {
+        let wish = self
             .by_ssrc(media)
             .and_then(|at| self.senders[at].video_source());
-        if let Some(track) = track.filter(|track| !wishes.contains(track)) {
-            wishes.push(track);
+        if let Some(wish) = wish.filter(|wish| !wishes.contains(wish)) {
+            wishes.push(wish);
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::ids::TrackKey;
 use crate::rtp::extension::{AudioLevel, Extensions};
 use crate::rtp::header::HeaderFields;
 use crate::rtp::params::*;
-use crate::sfu::{Layer, Received};
+use crate::sfu::{Layer, LayerSet, Received};
 
 pub const MEDIA: Ssrc = Ssrc(0x1111);
 pub const RTX: Ssrc = Ssrc(0x2222);
@@ -64,6 +64,7 @@ pub fn receive_line(mid: &str, payloads: Vec<PayloadParams>) -> ReceiveLine {
         payloads,
         extensions: IN_IDS,
         ssrcs: vec![],
+        encodings: Encodings::Single,
         stream_id: "stream".into(),
         track_id: format!("track-{mid}"),
     }
@@ -139,9 +140,13 @@ pub fn received(track: TrackKey, seq: u64, payload: &[u8]) -> Received<'_> {
         first: false,
         codec: Codec::H264,
         layer: Layer(0),
+        layers: LayerSet::LOWEST,
+        temporal: 0,
+        rises_to: 0,
         generation: 0,
         seq,
         timestamp: seq * 3000,
+        shift: None,
         marker: true,
         keyframe: payload == KEY,
         recovered: false,

@@ -207,7 +207,7 @@ fn a_clean_network_needs_no_retransmission() {
     assert_eq!(link.subscriber.stats(start())[0].retransmitted, 0);
     assert!(
         link.receiver
-            .clock(link.receiver.tracks().next().expect("one").key)
+            .clock(link.receiver.tracks().next().expect("one").key, 0)
             .is_some()
     );
 }

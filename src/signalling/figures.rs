@@ -46,7 +46,7 @@ struct SentFigures {
 struct ReceivedFigures {
     id: String,
     stream_id: String,
-    rid: &'static str,
+    rid: String,
     kind: &'static str,
     codec: String,
     current_bitrate: u64,
@@ -112,6 +112,17 @@ impl From<&PeerSnapshot> for ClientFigures {
     }
 }
 
+/// The name of a layer, as `switch_quality` names them. A track's best layer is high where it has no other; with others
+/// the three names are those of three layers.
+fn quality(layer: Option<u8>, best: u8) -> &'static str {
+    match (layer, best) {
+        (None, _) => "none",
+        (Some(_), 0) | (Some(2..), _) => "high",
+        (Some(1), _) => "mid",
+        (Some(0), _) => "low",
+    }
+}
+
 impl From<&SentTrackStats> for SentFigures {
     fn from(track: &SentTrackStats) -> Self {
         SentFigures {
@@ -125,9 +136,8 @@ impl From<&SentTrackStats> for SentFigures {
             bytes_sent: track.bytes_sent,
             current_bitrate: track.bitrate,
             source: source_name(track.source),
-            // A track has one layer until simulcast is accepted, and that is its best.
-            quality: "high",
-            max_quality: "high",
+            quality: quality(track.layer, track.best_layer),
+            max_quality: quality(Some(track.best_layer), track.best_layer),
         }
     }
 }
@@ -137,7 +147,7 @@ impl From<&ReceivedTrackStats> for ReceivedFigures {
         ReceivedFigures {
             id: track.track_id.clone(),
             stream_id: track.stream_id.clone(),
-            rid: "",
+            rid: track.rid.clone(),
             kind: track.kind.as_str(),
             codec: mime(track.kind, track.codec.encoding_name()),
             current_bitrate: track.bitrate,
@@ -161,7 +171,7 @@ impl RoomFigures {
             bitrate_received: received().map(|t| t.bitrate).sum(),
             bytes_ingress: stats().map(|s| s.bytes_ingress).sum(),
             bytes_egress: stats().map(|s| s.bytes_egress).sum(),
-            received_tracks: TrackCounts::of(received().map(|t| t.kind)),
+            received_tracks: TrackCounts::of(distinct(received()).map(|t| t.kind)),
             sent_tracks: TrackCounts::of(sent().map(|t| t.kind)),
             timestamp,
             client_stats: room
@@ -171,6 +181,14 @@ impl RoomFigures {
                 .collect(),
         }
     }
+}
+
+/// The layers of a track follow each other; they count as one.
+fn distinct<'s>(
+    received: impl Iterator<Item = &'s ReceivedTrackStats>,
+) -> impl Iterator<Item = &'s ReceivedTrackStats> {
+    let mut before = None;
+    received.filter(move |stats| before.replace(stats.track) != Some(stats.track))
 }
 
 /// As WebRTC stats name codecs: `video/H264`.

@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::mcu::audio::MixId;
 use crate::mcu::bus::Rung;
+use crate::worker::delivery::BEST_LAYER;
 use crate::worker::demux::Slot;
 use crate::worker::session::{Refusal, Session};
 use crate::worker::state::{MediaRoom, Peer, Receiving};
@@ -259,7 +260,7 @@ impl Worker {
             bus.set_muted(key, muted);
         }
         if !muted {
-            self.request_keyframe(now, room, key);
+            self.request_keyframe(now, room, key, BEST_LAYER);
         }
         self.update_bus(room);
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::rtp::params::{Codec, MediaKind, SendLine, Ssrc};
-use crate::sfu::Received;
+use crate::sfu::{Layer, Received, Tap, Target, layer_for_mixing};
 use crate::transport::negotiation::{SenderId, SenderSpec};
 use crate::worker::Event;
 use crate::worker::demux::Slot;
@@ -50,6 +50,9 @@ pub(super) fn close_sender(peer: &mut Peer, sender: u64) {
     peer.session.negotiator().remove_sender(SenderId(sender));
 }
 
+/// Of the layers of a track, the best that flows.
+pub(super) const BEST_LAYER: Layer = Layer(u8::MAX);
+
 impl Worker {
     /// First packet of a track: the room hears of it, and the mixer if there is one.
     pub(super) fn publish(&mut self, slot: Slot, key: TrackKey) {
@@ -66,6 +69,7 @@ impl Worker {
             source: Default::default(),
             muted: false,
             tapped: false,
+            tap: Tap::default(),
             subscribers: Vec::new(),
         };
         self.tracks.insert(key, track);
@@ -227,7 +231,7 @@ impl Worker {
                 mid,
             });
             if kind == MediaKind::Video {
-                self.request_keyframe(now, room, track);
+                self.request_keyframe(now, room, track, BEST_LAYER);
             }
         }
     }
@@ -266,7 +270,7 @@ impl Worker {
 
     /// A packet of a published track goes to its subscribers and to the mixer's tap.
     pub(super) fn forward(&mut self, now: Instant, packet: &Received<'_>) {
-        let Some(track) = self.tracks.get(&packet.track) else {
+        let Some(track) = self.tracks.get_mut(&packet.track) else {
             return;
         };
         if track.muted {
@@ -289,21 +293,39 @@ impl Worker {
                 .get(&track.room)
                 .and_then(|room| room.bus.as_ref())
         {
-            super::mixed::tap(bus, now, packet);
+            if packet.keyframe
+                && track.info.simulcast
+                && let Some(peer) = self.peers.get_mut(track.publisher)
+            {
+                // Its size may be another now.
+                let layers = peer.session.publisher.layers(now, packet.track);
+                let layer = layer_for_mixing(&layers);
+                track.tap.set_target(Target::UpTo {
+                    layer,
+                    temporal: u8::MAX,
+                });
+            }
+            wants_keyframe |= super::mixed::tap(bus, &mut track.tap, now, packet);
         }
         if wants_keyframe {
             let room = track.room;
-            self.request_keyframe(now, room, packet.track);
+            self.request_keyframe(now, room, packet.track, packet.layer);
         }
     }
 
-    /// Asks for a keyframe of a forwarded track from its publisher, of a mixed one from the bus.
-    pub(super) fn request_keyframe(&mut self, now: Instant, room: RoomKey, key: TrackKey) {
+    /// Asks for a keyframe of a forwarded track's layer from its publisher, of a mixed track from the bus.
+    pub(super) fn request_keyframe(
+        &mut self,
+        now: Instant,
+        room: RoomKey,
+        key: TrackKey,
+        layer: Layer,
+    ) {
         if let Some(track) = self.tracks.get(&key) {
             if track.info.kind == MediaKind::Video
                 && let Some(peer) = self.peers.get_mut(track.publisher)
             {
-                peer.session.publisher.request_keyframe(now, key);
+                peer.session.publisher.request_keyframe(now, key, layer);
                 peer.touched = true;
                 self.touched.push(track.publisher);
             }

@@ -134,6 +134,8 @@ fn sent_track(figures: SenderStats, track: Option<&Track>, mixed: bool) -> Optio
         bitrate: figures.bitrate,
         retransmitted: figures.retransmitted,
         source,
+        layer: figures.layer.map(|layer| layer.0),
+        best_layer: figures.best_layer.0,
     })
 }
 

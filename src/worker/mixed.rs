@@ -11,8 +11,8 @@ use crate::mcu::feed::VideoPacket;
 use crate::mcu::video::{Participant, VideoRung};
 use crate::rtp::ntp::Ntp;
 use crate::rtp::params::{Codec, MediaKind, SendLine};
-use crate::sfu::{Layer, Received, SenderClock};
-use crate::worker::delivery::{Carried, open_sender};
+use crate::sfu::{DropReason, Layer, LayerSet, Received, SenderClock, Tap};
+use crate::worker::delivery::{BEST_LAYER, Carried, open_sender};
 use crate::worker::demux::Slot;
 use crate::worker::figures::mixed_track_id;
 use crate::worker::session::Forwarding;
@@ -23,15 +23,20 @@ use crate::worker::{Event, LayoutTile, SourceType};
 /// Stream and track ids of the mixed pair.
 pub(super) const MIXED_STREAM: &str = "mixed";
 
-/// Hands a copy of a packet to the codec threads.
-pub(super) fn tap(bus: &Bus, now: Instant, packet: &Received<'_>) {
+/// Hands a copy of a packet to the codec threads, if it is of the layer that they take. True: nothing goes there before
+/// a keyframe of the packet's layer.
+pub(super) fn tap(bus: &Bus, tap: &mut Tap, now: Instant, packet: &Received<'_>) -> bool {
+    let place = match tap.take(now, packet) {
+        Ok(place) => place,
+        Err(reason) => return reason == DropReason::AwaitingKeyframe,
+    };
     let payload = Bytes::copy_from_slice(packet.payload);
-    let timestamp = packet.timestamp as u32;
+    let timestamp = place.timestamp as u32;
     match packet.codec {
         Codec::Opus => bus.push_audio(
             packet.track,
             AudioPacket {
-                seq: packet.seq,
+                seq: place.seq,
                 timestamp,
                 arrival: now,
                 level: packet.level.map(|level| AudioLevel {
@@ -44,7 +49,7 @@ pub(super) fn tap(bus: &Bus, now: Instant, packet: &Received<'_>) {
         Codec::H264 => bus.push_video(
             packet.track,
             VideoPacket {
-                seq: packet.seq,
+                seq: place.seq,
                 timestamp,
                 marker: packet.marker,
                 orientation: packet.orientation.unwrap_or(0),
@@ -54,6 +59,7 @@ pub(super) fn tap(bus: &Bus, now: Instant, packet: &Received<'_>) {
         ),
         Codec::Vp8 | Codec::Vp9 | Codec::Av1 => {}
     }
+    false
 }
 
 impl Worker {
@@ -142,9 +148,10 @@ impl Worker {
         if room.bus.is_some() && (!is_heard || room.is_mix_broken()) {
             room.end_mix();
             let tracks = self.tracks.values_mut();
-            tracks
-                .filter(|track| track.room == key)
-                .for_each(|track| track.tapped = false);
+            tracks.filter(|track| track.room == key).for_each(|track| {
+                track.tapped = false;
+                track.tap = Tap::default();
+            });
         }
         if !is_heard {
             return;
@@ -257,7 +264,7 @@ impl Worker {
             } => self.on_layout(room, rung, canvas, tiles),
             BusOutput::KeyframeWanted { track } => {
                 if let Some(room) = self.tracks.get(&track).map(|track| track.room) {
-                    self.request_keyframe(now, room, track);
+                    self.request_keyframe(now, room, track, BEST_LAYER);
                 }
             }
         }
@@ -430,9 +437,13 @@ fn next_packet<'p>(
         first: false,
         codec,
         layer: Layer::default(),
+        layers: LayerSet::LOWEST,
+        temporal: 0,
+        rises_to: 0,
         generation: 0,
         seq: stream.seq,
         timestamp,
+        shift: None,
         marker,
         keyframe,
         recovered: false,

@@ -9,7 +9,7 @@ use crate::mcu::bus::{Bus, Rung};
 use crate::mcu::video::VideoRung;
 use crate::rtp::params::Codec;
 use crate::rtp::unwrap::TimestampUnwrapper;
-use crate::sfu::SenderClock;
+use crate::sfu::{SenderClock, Tap};
 use crate::worker::demux::Slot;
 use crate::worker::session::Session;
 use crate::worker::speaking::Speaking;
@@ -57,18 +57,6 @@ pub enum Receiving {
     Mixed(MixedPair),
 }
 
-impl Receiving {
-    /// The tracks that are sent now.
-    pub fn tracks(&self) -> impl Iterator<Item = TrackKey> + '_ {
-        let (forwarded, mixed) = match self {
-            Receiving::Forward(tracks) => (Some(tracks.keys().copied()), None),
-            Receiving::Mixed(pair) => (None, Some([pair.audio_track, pair.video_track])),
-        };
-        let mixed = mixed.into_iter().flatten().flatten();
-        forwarded.into_iter().flatten().chain(mixed)
-    }
-}
-
 /// One forwarded track.
 #[derive(Clone, Copy, Debug)]
 pub struct Forwarded {
@@ -113,6 +101,8 @@ pub struct Track {
     pub muted: bool,
     /// The bus listens.
     pub tapped: bool,
+    /// What of it the bus hears or sees.
+    pub tap: Tap,
     /// Who gets it, on which sender.
     pub subscribers: Vec<(Slot, u64)>,
 }

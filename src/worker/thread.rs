@@ -284,8 +284,8 @@ impl Worker {
         let wishes = peer.session.subscriber.handle_rtcp(wall, compound);
         peer.touched = true;
         self.touched.push(slot);
-        for key in wishes {
-            self.request_keyframe(now, room, key);
+        for (key, layer) in wishes {
+            self.request_keyframe(now, room, key, layer);
         }
     }
 
@@ -363,8 +363,10 @@ impl Worker {
         let mut clocks: Clocks = Default::default();
         let reports = self.peers[slot].session.subscriber.poll_timeout();
         if reports.is_some_and(|at| at <= now) {
-            let keys = self.peers[slot].receiving.tracks();
-            clocks.extend(keys.filter_map(|key| Some((key, self.clock(slot, key)?))));
+            let flows = self.peers[slot].session.subscriber.flows();
+            clocks.extend(
+                flows.filter_map(|(key, stream)| Some((key, self.clock(slot, key, stream)?))),
+            );
         }
         let peer = &mut self.peers[slot];
         peer.session.poll_media(now, wall, &mut |key| {
@@ -382,14 +384,14 @@ impl Worker {
     }
 
     /// RTP time against the wall, for sender reports of what `slot` is sent.
-    fn clock(&self, slot: Slot, key: TrackKey) -> Option<SenderClock> {
+    fn clock(&self, slot: Slot, key: TrackKey, stream: u32) -> Option<SenderClock> {
         match self.tracks.get(&key) {
             Some(track) => self
                 .peers
                 .get(track.publisher)?
                 .session
                 .publisher
-                .clock(key),
+                .clock(key, stream),
             None => self.rooms.get(&self.peers[slot].room)?.mixed_clock(key),
         }
     }

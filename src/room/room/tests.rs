@@ -100,6 +100,7 @@ impl Bench {
             stream_id: format!("stream of {id}"),
             kind,
             codec,
+            simulcast: false,
         };
         self.event(Event::TrackPublished { peer, track });
     }

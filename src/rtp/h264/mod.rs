@@ -2,6 +2,7 @@
 
 mod depacketizer;
 mod packetizer;
+pub mod sps;
 
 pub use depacketizer::{AccessUnit, Depacketizer, MAX_ACCESS_UNIT};
 pub use packetizer::{MAX_PAYLOAD, Packetizer};
@@ -9,6 +10,7 @@ pub use packetizer::{MAX_PAYLOAD, Packetizer};
 /// NAL unit types (ITU-T H.264, table 7-1; RFC 6184, table 1).
 mod nal {
     pub const IDR: u8 = 5;
+    pub const SPS: u8 = 7;
     pub const DELIMITER: u8 = 9;
     pub const STAP_A: u8 = 24;
     pub const FU_A: u8 = 28;
@@ -16,6 +18,26 @@ mod nal {
     /// The type in a NAL unit's first byte.
     pub fn of(header: u8) -> u8 {
         header & 0x1f
+    }
+}
+
+/// Width and height in pixels, where a payload carries a sequence parameter set, alone or in a STAP-A.
+pub fn picture_size(payload: &[u8]) -> Option<(u32, u32)> {
+    let (&header, mut rest) = payload.split_first()?;
+    match nal::of(header) {
+        nal::SPS => sps::picture_size(payload).ok(),
+        nal::STAP_A => loop {
+            let (size, tail) = rest.split_first_chunk::<2>()?;
+            let (unit, tail) = tail.split_at_checked(usize::from(u16::from_be_bytes(*size)))?;
+            if unit
+                .first()
+                .is_some_and(|header| nal::of(*header) == nal::SPS)
+            {
+                return sps::picture_size(unit).ok();
+            }
+            rest = tail;
+        },
+        _ => None,
     }
 }
 

@@ -204,11 +204,11 @@ fn fifty_viewers_make_one_request_per_window() {
         .expect("media")
         .track;
     for _ in 0..50 {
-        publisher.request_keyframe(t0, track);
+        publisher.request_keyframe(t0, track, Layer(0));
     }
     assert_eq!(publisher.poll_timeout(), Some(t0));
     assert_eq!(keyframe_requests(&feedback(&mut publisher, t0)), 1);
-    publisher.request_keyframe(t0 + ms(100), track);
+    publisher.request_keyframe(t0 + ms(100), track, Layer(0));
     assert_eq!(
         keyframe_requests(&feedback(&mut publisher, t0 + ms(299))),
         0
@@ -233,7 +233,7 @@ fn an_intra_request_stands_in_where_no_pli_was_agreed() {
         .handle_rtp(now, &rtp(MEDIA, 102, 1, 0, KEY))
         .expect("media")
         .track;
-    publisher.request_keyframe(now, track);
+    publisher.request_keyframe(now, track, Layer(0));
     let out = feedback(&mut publisher, now);
     assert!(matches!(
         rtcp::packets(&out).next(),
@@ -366,7 +366,7 @@ fn one_clock_offset_serves_all_tracks() {
         .track;
     let packet = rtp(Ssrc(5), 111, 1, 48_000, b"opus");
     let audio = publisher.handle_rtp(now, &packet).expect("audio");
-    assert_eq!(publisher.clock(video), None);
+    assert_eq!(publisher.clock(video, 0), None);
     let mut report = |ssrc, sent: Ntp, timestamp, delay: i64| {
         let info = write::SenderInfo {
             ssrc,
@@ -378,7 +378,7 @@ fn one_clock_offset_serves_all_tracks() {
         let mut out = Vec::new();
         write::sender_report(&info, &mut out);
         publisher.handle_rtcp(now, WALL.shifted(sent.0 as i64 + delay), &out);
-        (publisher.clock(video), publisher.clock(audio.track))
+        (publisher.clock(video, 0), publisher.clock(audio.track, 0))
     };
     report(MEDIA, Ntp(5 << 32), 90_000, 1000);
     let (video, audio_clock) = report(Ssrc(5), Ntp(5 << 32), 48_000, 3000);

@@ -1,58 +1,20 @@
-//! One m-line on which a peer sends: at most one track.
+//! One m-line on which a peer sends: at most one track, in one layer or several.
 
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
+use super::layer::LayerStream;
 use crate::ids::TrackKey;
 use crate::rtp::extension::Extensions;
 use crate::rtp::header::RtpPacket;
-use crate::rtp::keyframe::starts_keyframe;
 use crate::rtp::nack::GapChange;
-use crate::rtp::params::{Codec, MediaKind, PayloadParams, ReceiveLine, Ssrc};
+use crate::rtp::params::{Codec, Encodings, MediaKind, PayloadParams, ReceiveLine, Ssrc};
 use crate::rtp::rtcp::write;
 use crate::rtp::rtx;
 use crate::sfu::PublishedTrack;
-use crate::sfu::ingest::{Place, Stream};
-use crate::sfu::keyframe::KeyframeRequests;
-use crate::sfu::rate::RateMeter;
-use crate::sfu::{DropReason, Layer, Received};
+use crate::sfu::{DropReason, Layer, LayerFigures, LayerSet, MAX_LAYERS, Received};
 use crate::stats::ReceivedTrackStats;
-
-/// Layers of a track. Simulcast is declined for now; with it, RIDs choose among several.
-const LAYERS: usize = 1;
-
-/// Whether the publisher's packets go on to the subscribers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mute {
-    Off,
-    On,
-    /// Unmuted, but a decoder cannot begin yet.
-    AwaitingKeyframe,
-    /// Unmuted: the next packet follows the last one that went on.
-    Resuming,
-}
-
-/// What earlier streams of the same layer add to the counts.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Totals {
-    pub packets: u64,
-    pub lost: u64,
-    pub bytes: u64,
-}
-
-/// One layer: its stream, if any has come, and the requests for its keyframes.
-#[derive(Debug, Default)]
-pub(super) struct LayerStream {
-    pub stream: Option<Stream>,
-    pub keyframes: KeyframeRequests,
-    generation: u32,
-    past: Totals,
-    /// Packets that a mute has swallowed: the numbers after it close the gap.
-    swallowed: u64,
-    /// First packet after the last mute; what is before it stays swallowed.
-    resumed_at: u64,
-    /// Highest number that went on, as the subscribers know it.
-    forwarded: Option<u64>,
-}
 
 /// The track of an m-line.
 #[derive(Debug)]
@@ -61,9 +23,11 @@ pub(super) struct Track {
     pub key: TrackKey,
     /// Codec of the last packet; `None` until the first came.
     pub codec: Option<Codec>,
-    pub layers: [LayerStream; LAYERS],
-    pub rate: RateMeter,
-    mute: Mute,
+    /// One for each stream that the line may carry, in the order of its SDP.
+    pub layers: SmallVec<[LayerStream; MAX_LAYERS]>,
+    /// The SDP names the best layer first.
+    best_first: bool,
+    next_generation: u32,
 }
 
 /// A media packet as the m-line's payload types explain it.
@@ -77,13 +41,14 @@ struct Media<'p> {
 impl Track {
     /// The track of a new m-line.
     pub fn new(line: ReceiveLine) -> Self {
+        let streams = line.streams().min(MAX_LAYERS);
         Track {
             line,
             key: TrackKey::next(),
             codec: None,
-            layers: Default::default(),
-            rate: RateMeter::default(),
-            mute: Mute::Off,
+            layers: (0..streams).map(|_| LayerStream::default()).collect(),
+            best_first: false,
+            next_generation: 0,
         }
     }
 
@@ -93,31 +58,39 @@ impl Track {
             && self.line.kind == line.kind
             && self.line.stream_id == line.stream_id
             && self.line.track_id == line.track_id
+            && self.line.streams() == line.streams()
     }
 
-    /// Stops or resumes what goes on. Video resumes with a keyframe, which is asked for.
+    /// Stops or resumes what goes on. Video resumes with a keyframe of each layer, which is asked for.
     pub fn set_muted(&mut self, now: Instant, muted: bool) {
-        self.mute = match (muted, self.mute, self.line.kind) {
-            (true, _, _) => Mute::On,
-            (false, Mute::On, MediaKind::Audio) => Mute::Resuming,
-            (false, Mute::On, MediaKind::Video) => {
-                self.layers[0].keyframes.request(now);
-                Mute::AwaitingKeyframe
-            }
-            (false, other, _) => other,
-        };
+        for layer in &mut self.layers {
+            layer.set_muted(now, muted, self.line.kind);
+        }
     }
 
-    /// Takes a packet of this m-line.
+    /// A keyframe is needed of the best layer that flows up to this one.
+    pub fn request_keyframe(&mut self, now: Instant, layer: Layer) {
+        let at = self
+            .flowing(now)
+            .best(layer)
+            .map(|layer| self.place_of(layer));
+        if let Some(layer) = self.layers.get_mut(at.unwrap_or(0)) {
+            layer.keyframes.request(now);
+        }
+    }
+
+    /// Takes a packet of the stream at this place of the m-line.
     pub fn handle<'p>(
         &mut self,
         now: Instant,
+        at: usize,
         packet: &RtpPacket<'p>,
         extensions: &Extensions<'p>,
     ) -> Result<Received<'p>, DropReason> {
-        let media = self.media(now, packet)?;
+        let media = self.media(now, at, packet)?;
         let codec = media.params.codec;
-        let layer = &mut self.layers[0];
+        let alone = self.layers.len() == 1;
+        let layer = self.layers.get_mut(at).ok_or(DropReason::UnknownSsrc)?;
         let stream = layer.stream.as_mut().ok_or(DropReason::UnknownSsrc)?;
         let timestamp = if media.recovered {
             stream.timestamps.peek(packet.timestamp)
@@ -133,37 +106,67 @@ impl Track {
         );
         let overflow =
             media.params.nack && stream.nack.handle_packet(now, media.seq) == GapChange::Overflow;
-        let keyframe = starts_keyframe(codec, media.payload);
-        if keyframe {
+        let descriptor = extensions.dependency_descriptor;
+        let shown = layer.inspector.inspect(codec, media.payload, descriptor);
+        if shown.keyframe {
             layer.keyframes.handle_keyframe();
-        } else if overflow && codec.kind() == MediaKind::Video {
+        } else if overflow && alone && codec.kind() == MediaKind::Video {
+            // Of several layers, those who need this one ask.
             layer.keyframes.request(now);
         }
         if media.payload.is_empty() && self.codec.is_none() {
             return Err(DropReason::Padding);
         }
-        let seq = layer.pass(&mut self.mute, media.seq, keyframe)?;
+        if !media.payload.is_empty() {
+            layer.note_packet(now, shown.temporal, media.payload.len());
+        }
+        let seq = layer.pass(media.seq, shown.keyframe)?;
+        let (generation, shift) = (layer.generation(), layer.shift());
+        let resized = shown.size.is_some() && layer.size != shown.size;
+        if resized {
+            layer.size = shown.size;
+            self.order_by_size();
+        }
+        if packet.marker && !media.recovered {
+            self.note_frame(at);
+        }
         let first = self.codec.replace(codec).is_none();
         Ok(Received {
             track: self.key,
             first,
             codec,
-            layer: Layer(0),
-            generation: layer.generation,
+            layer: self.layer_at(at),
+            layers: self.flowing(now),
+            temporal: shown.temporal.unwrap_or(0),
+            rises_to: shown.rises_to,
+            generation,
             seq,
             timestamp,
+            shift,
             marker: packet.marker,
-            keyframe,
+            keyframe: shown.keyframe,
             recovered: media.recovered,
             level: extensions.audio_level,
             orientation: extensions.video_orientation,
-            dependency_descriptor: extensions.dependency_descriptor,
+            dependency_descriptor: descriptor,
             payload: media.payload,
         })
     }
 
+    fn note_frame(&mut self, of: usize) {
+        let others = self.layers.iter_mut().enumerate();
+        for (_, layer) in others.filter(|(at, _)| *at != of) {
+            layer.note_other_frame();
+        }
+    }
+
     /// Tells media from retransmission by the payload type, and finds the packet's number.
-    fn media<'p>(&mut self, now: Instant, packet: &RtpPacket<'p>) -> Result<Media<'p>, DropReason> {
+    fn media<'p>(
+        &mut self,
+        now: Instant,
+        at: usize,
+        packet: &RtpPacket<'p>,
+    ) -> Result<Media<'p>, DropReason> {
         let payload_type = packet.payload_type;
         let by = |found: &dyn Fn(&PayloadParams) -> bool| {
             self.line
@@ -172,8 +175,10 @@ impl Track {
                 .find(|params| found(params))
                 .cloned()
         };
+        let layer = self.layers.get_mut(at).ok_or(DropReason::UnknownSsrc)?;
         if let Some(params) = by(&|params| params.payload_type == payload_type) {
-            let seq = self.layers[0].place(now, packet, params.codec.clock_rate())?;
+            let clock_rate = params.codec.clock_rate();
+            let seq = layer.place(now, packet, clock_rate, &mut self.next_generation)?;
             return Ok(Media {
                 params,
                 payload: packet.payload,
@@ -184,7 +189,7 @@ impl Track {
         let params =
             by(&|params| params.rtx == Some(payload_type)).ok_or(DropReason::UnknownPayloadType)?;
         let (original, payload) = rtx::unwrap(packet.payload).ok_or(DropReason::Padding)?;
-        let stream = self.layers[0]
+        let stream = layer
             .stream
             .as_mut()
             .ok_or(DropReason::UnexpectedRetransmission)?;
@@ -196,24 +201,70 @@ impl Track {
         })
     }
 
-    /// The SSRC of its media.
-    pub fn ssrc(&self) -> Option<Ssrc> {
-        self.layers[0].stream.as_ref().map(|stream| stream.ssrc)
+    /// The SSRC of the media at a place of the m-line.
+    pub fn ssrc(&self, at: usize) -> Option<Ssrc> {
+        self.layers.get(at)?.ssrc()
     }
 
-    /// Appends a request for a keyframe, if one is due: PLI, or FIR where only that was agreed.
-    pub fn write_keyframe_request(&mut self, now: Instant, own_ssrc: Ssrc, out: &mut Vec<u8>) {
-        let Some(media) = self.ssrc() else {
-            return;
-        };
-        let Some(number) = self.layers[0].keyframes.poll(now) else {
-            return;
-        };
+    /// The layers that flow.
+    fn flowing(&self, now: Instant) -> LayerSet {
+        let layers = self.layers.iter().enumerate();
+        layers
+            .filter(|(_, layer)| layer.flows(now))
+            .map(|(at, _)| self.layer_at(at))
+            .collect()
+    }
+
+    fn layer_at(&self, at: usize) -> Layer {
+        let last = self.layers.len() - 1;
+        Layer(if self.best_first { last - at } else { at } as u8)
+    }
+
+    /// The inverse of [`Self::layer_at`]; the last place for layers that there are not.
+    fn place_of(&self, layer: Layer) -> usize {
+        let last = self.layers.len() - 1;
+        let at = usize::from(layer.0).min(last);
+        if self.best_first { last - at } else { at }
+    }
+
+    /// Pages list their encodings from small to large or the other way round: the sizes tell.
+    fn order_by_size(&mut self) {
+        let sizes = self.layers.iter().filter_map(|layer| layer.size);
+        let areas = sizes.map(|(width, height)| u64::from(width) * u64::from(height));
+        let areas: SmallVec<[u64; MAX_LAYERS]> = areas.collect();
+        let falls = areas.windows(2).filter(|pair| pair[0] > pair[1]).count();
+        let rises = areas.windows(2).filter(|pair| pair[0] < pair[1]).count();
+        if falls != rises {
+            self.best_first = falls > rises;
+        }
+    }
+
+    /// Appends requests for keyframes, where they are due: PLI, or FIR where only that was agreed. Stops when fewer
+    /// than 20 bytes are left of `limit`.
+    pub fn write_keyframe_requests(
+        &mut self,
+        now: Instant,
+        own_ssrc: Ssrc,
+        limit: usize,
+        out: &mut Vec<u8>,
+    ) {
         let agreed = |found: fn(&PayloadParams) -> bool| self.line.payloads.iter().any(found);
-        if agreed(|params| params.pli) {
-            write::pli(own_ssrc, media, out);
-        } else if agreed(|params| params.fir) {
-            write::fir(own_ssrc, media, number, out);
+        let (pli, fir) = (agreed(|params| params.pli), agreed(|params| params.fir));
+        for layer in &mut self.layers {
+            let Some(media) = layer.ssrc() else {
+                continue;
+            };
+            if out.len() + 20 > limit {
+                return;
+            }
+            let Some(number) = layer.keyframes.poll(now) else {
+                continue;
+            };
+            if pli {
+                write::pli(own_ssrc, media, out);
+            } else if fir {
+                write::fir(own_ssrc, media, number, out);
+            }
         }
     }
 
@@ -225,126 +276,65 @@ impl Track {
             stream_id: self.line.stream_id.clone(),
             kind: self.line.kind,
             codec: self.codec?,
+            simulcast: self.layers.len() > 1,
         })
     }
 
-    /// Its figures, once its first packet came.
-    pub fn stats(&mut self, now: Instant) -> Option<ReceivedTrackStats> {
-        let codec = self.codec?;
-        let totals = self.totals();
-        let jitter = self.layers[0]
-            .stream
-            .as_ref()
-            .map_or(Duration::ZERO, |stream| stream.reception.jitter());
-        Some(ReceivedTrackStats {
-            track: self.key,
-            track_id: self.line.track_id.clone(),
-            stream_id: self.line.stream_id.clone(),
-            kind: self.line.kind,
-            codec,
-            packets_received: totals.packets,
-            packets_lost: totals.lost,
-            bytes_received: totals.bytes,
-            bitrate: self.rate.read(now, totals.bytes),
-            jitter_ms: jitter.as_secs_f32() * 1e3,
-        })
-    }
-
-    fn totals(&self) -> Totals {
-        self.layers
-            .iter()
-            .fold(Totals::default(), |sum, layer| sum.plus(layer.totals()))
-    }
-}
-
-impl LayerStream {
-    /// The packet's extended number. A new SSRC, or a leap, begins a new generation.
-    fn place(
-        &mut self,
-        now: Instant,
-        packet: &RtpPacket<'_>,
-        clock_rate: u32,
-    ) -> Result<u64, DropReason> {
-        if self
-            .stream
-            .as_ref()
-            .is_none_or(|stream| stream.ssrc != packet.ssrc)
-        {
-            // Chromium probes the path before it has media, and a probe is no beginning.
-            if packet.payload.is_empty() {
-                return Err(DropReason::Padding);
-            }
-            self.restart(now, packet, clock_rate);
-        }
-        loop {
-            let stream = self.stream.as_mut().ok_or(DropReason::UnknownSsrc)?;
-            match stream.place(packet.seq)? {
-                Place::New(seq) => return Ok(seq),
-                Place::Restart => self.restart(now, packet, clock_rate),
-            }
-        }
-    }
-
-    fn restart(&mut self, now: Instant, packet: &RtpPacket<'_>, clock_rate: u32) {
-        self.past = self.totals();
-        let new = Stream::new(packet.ssrc, packet.seq, clock_rate);
-        if self.stream.replace(new).is_some() {
-            self.generation += 1;
-            self.swallowed = 0;
-            self.resumed_at = 0;
-            self.forwarded = None;
-            self.keyframes.request(now);
-        }
-    }
-
-    /// The number under which a packet goes on, or the reason why it does not.
-    ///
-    /// What a mute swallows leaves no gap, or every subscriber would ask for it again.
-    fn pass(&mut self, mute: &mut Mute, seq: u64, keyframe: bool) -> Result<u64, DropReason> {
-        match *mute {
-            Mute::Off if seq < self.resumed_at => return Err(DropReason::Muted),
-            Mute::Off => {}
-            Mute::On => return Err(DropReason::Muted),
-            Mute::AwaitingKeyframe if !keyframe => return Err(DropReason::Muted),
-            Mute::AwaitingKeyframe | Mute::Resuming => {
-                if let Some(forwarded) = self.forwarded {
-                    if seq <= forwarded + self.swallowed {
-                        return Err(DropReason::Muted);
-                    }
-                    self.swallowed = seq - forwarded - 1;
-                }
-                self.resumed_at = seq;
-                *mute = Mute::Off;
-            }
-        }
-        let passed = seq - self.swallowed;
-        self.forwarded = self.forwarded.max(Some(passed));
-        Ok(passed)
-    }
-
-    fn totals(&self) -> Totals {
-        let Some(stream) = &self.stream else {
-            return self.past;
+    /// The figures of its layers that have come, each with its rid, lowest first; none before the first packet.
+    pub fn stats(&mut self, now: Instant) -> Vec<ReceivedTrackStats> {
+        let Some(codec) = self.codec else {
+            return Vec::new();
         };
-        self.past.plus(Totals {
-            packets: stream.reception.received(),
-            lost: stream.reception.lost(),
-            bytes: stream.reception.bytes(),
-        })
-    }
-
-    /// The stream that sender clocks and packets name.
-    pub fn generation(&self) -> u32 {
-        self.generation
-    }
-}
-
-impl Totals {
-    fn plus(self, other: Totals) -> Totals {
-        Totals {
-            packets: self.packets + other.packets,
-            lost: self.lost + other.lost,
-            bytes: self.bytes + other.bytes,
+        let line = &self.line;
+        let layers = self.layers.iter_mut().enumerate();
+        let mut stats: Vec<_> = layers
+            .filter(|(_, layer)| layer.stream.is_some())
+            .map(|(at, layer)| {
+                let totals = layer.totals();
+                let stream = layer.stream.as_ref();
+                let jitter = stream.map_or(Duration::ZERO, |stream| stream.reception.jitter());
+                ReceivedTrackStats {
+                    track: self.key,
+                    track_id: line.track_id.clone(),
+                    stream_id: line.stream_id.clone(),
+                    rid: match &line.encodings {
+                        Encodings::Rids(rids) => rids.get(at).cloned().unwrap_or_default(),
+                        Encodings::Single | Encodings::Ssrcs => String::new(),
+                    },
+                    kind: line.kind,
+                    codec,
+                    packets_received: totals.packets,
+                    packets_lost: totals.lost,
+                    bytes_received: totals.bytes,
+                    bitrate: layer.stats_rate.read(now, totals.bytes),
+                    jitter_ms: jitter.as_secs_f32() * 1e3,
+                }
+            })
+            .collect();
+        if self.best_first {
+            stats.reverse();
         }
+        stats
+    }
+
+    /// Its layers in figures, lowest first.
+    pub fn figures(&mut self, now: Instant) -> SmallVec<[LayerFigures; MAX_LAYERS]> {
+        let (best_first, last) = (self.best_first, self.layers.len() - 1);
+        let layers = self.layers.iter_mut().enumerate();
+        let begun = layers.filter(|(_, layer)| layer.has_begun());
+        let mut figures: SmallVec<_> = begun
+            .map(|(at, layer)| {
+                let (bitrate, temporal_bitrates) = layer.bitrates(now);
+                LayerFigures {
+                    layer: Layer(if best_first { last - at } else { at } as u8),
+                    active: layer.flows(now),
+                    bitrate,
+                    size: layer.size,
+                    temporal_bitrates,
+                }
+            })
+            .collect();
+        figures.sort_by_key(|figures: &LayerFigures| figures.layer);
+        figures
     }
 }

@@ -79,7 +79,7 @@ proptest! {
         let mut given = BTreeSet::new();
         let mut newest: Option<(u64, u64, Instant)> = None;
         for stretch in &stretches {
-            rewriter.begin(now, stretch.first_seq, stretch.first_timestamp, RATE);
+            rewriter.begin(now, stretch.first_seq, stretch.first_timestamp, None, RATE);
             let mut offsets = None;
             let mut came = BTreeSet::new();
             for ahead in arrivals(stretch) {
@@ -120,7 +120,7 @@ proptest! {
 fn what_is_from_before_the_switch_is_refused() {
     let now = Instant::now();
     let mut rewriter = Rewriter::new(0);
-    rewriter.begin(now, 500, 0, RATE);
+    rewriter.begin(now, 500, 0, None, RATE);
     assert!(rewriter.rewrite(now, 500, 0).is_ok());
     assert_eq!(rewriter.rewrite(now, 499, 0), Err(DropReason::TooOld));
 }
@@ -129,10 +129,10 @@ fn what_is_from_before_the_switch_is_refused() {
 fn sources_of_one_clock_keep_their_common_timestamps() {
     let t0 = Instant::now();
     let mut rewriter = Rewriter::new(0);
-    rewriter.begin(t0, 10, 48_000, 48_000);
+    rewriter.begin(t0, 10, 48_000, None, 48_000);
     let first = rewriter.rewrite(t0, 10, 48_000).expect("first");
     let t1 = t0 + Duration::from_millis(23);
-    rewriter.begin(t1, 7000, 48_960, 48_000);
+    rewriter.begin(t1, 7000, 48_960, None, 48_000);
     let second = rewriter.rewrite(t1, 7000, 48_960).expect("second");
     assert_eq!(second.seq, first.seq + 1);
     assert_eq!(

@@ -240,7 +240,10 @@ fn keyframe_wishes_name_the_track_once() {
     write::fir(OWN, Ssrc(OUT.0 + 1), 1, &mut compound);
     write::pli(OWN, Ssrc(OUT.0 + 2), &mut compound);
     write::pli(OWN, Ssrc(77), &mut compound);
-    assert_eq!(subscriber.handle_rtcp(WALL, &compound)[..], [TRACK]);
+    assert_eq!(
+        subscriber.handle_rtcp(WALL, &compound)[..],
+        [(TRACK, Layer(u8::MAX))]
+    );
 }
 
 #[test]

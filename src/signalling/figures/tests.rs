@@ -18,6 +18,7 @@ fn ann() -> PeerSnapshot {
         voice_activity: Duration::from_millis(1500),
         stats: PeerStats {
             received: vec![ReceivedTrackStats {
+                rid: String::new(),
                 track: TrackKey(1),
                 track_id: "mic".into(),
                 stream_id: "s1".into(),
@@ -42,6 +43,8 @@ fn ann() -> PeerSnapshot {
                 bitrate: 800_000,
                 retransmitted: 2,
                 source: SourceType::Screen,
+                layer: Some(0),
+                best_layer: 0,
             }],
             bytes_ingress: 5000,
             bytes_egress: 110_000,
@@ -69,6 +72,44 @@ fn the_stats_of_a_room() {
         serde_json::to_string(&figures).expect("no odd keys"),
         golden
     );
+}
+
+#[test]
+fn the_quality_is_that_of_the_layer_which_flows() {
+    let name = |layer, best_layer| {
+        let mut peer = ann();
+        peer.stats.sent[0].layer = layer;
+        peer.stats.sent[0].best_layer = best_layer;
+        let figures = ClientFigures::from(&peer);
+        let sent = &figures.sent_track_stats[0];
+        (sent.quality, sent.max_quality)
+    };
+    assert_eq!(name(Some(0), 2), ("low", "high"));
+    assert_eq!(name(Some(1), 1), ("mid", "mid"));
+    assert_eq!(name(Some(0), 0), ("high", "high"), "it has no other");
+    assert_eq!(name(None, 2), ("none", "high"));
+}
+
+#[test]
+fn the_layers_of_a_track_are_listed_by_their_rids_and_counted_once() {
+    let mut peer = ann();
+    let camera = ReceivedTrackStats {
+        kind: MediaKind::Video,
+        track: TrackKey(9),
+        rid: "q".into(),
+        ..peer.stats.received[0].clone()
+    };
+    let high = ReceivedTrackStats {
+        rid: "f".into(),
+        ..camera.clone()
+    };
+    peer.stats.received.extend([camera, high]);
+    let figures = RoomFigures::new(&RoomSnapshot { peers: vec![peer] }, 1);
+    let counts = figures.received_tracks;
+    assert_eq!((counts.audio, counts.video), (1, 1));
+    let client = figures.client_stats.values().next().expect("Ann");
+    let rids = client.received_track_stats.iter().map(|t| t.rid.as_str());
+    assert_eq!(rids.collect::<Vec<_>>(), ["", "q", "f"]);
 }
 
 #[test]

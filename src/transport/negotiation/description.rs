@@ -9,7 +9,7 @@ use rtc::sdp::description::session::SessionDescription;
 use super::codecs::{Payload, PayloadReader};
 use super::extensions::{Mapping, parse_extmap};
 use super::{ChannelParams, NegotiationError, RemoteTransport};
-use crate::rtp::params::{AnnouncedSsrc, MediaKind, Mid, Ssrc};
+use crate::rtp::params::{AnnouncedSsrc, Encodings, MAX_ENCODINGS, MediaKind, Mid, Ssrc};
 
 /// Longer descriptions are refused before they are read, in bytes.
 pub(super) const MAX_SDP: usize = 256 * 1024;
@@ -90,6 +90,7 @@ pub(super) struct Section {
     pub extensions: Vec<Mapping>,
     pub track: TrackNames,
     pub ssrcs: Vec<AnnouncedSsrc>,
+    pub encodings: Encodings,
     /// Of an m=application that is a data channel.
     pub channel: Option<ChannelParams>,
 }
@@ -231,10 +232,12 @@ fn section(
         payloads: Vec::new(),
         extensions: values(media, "extmap").filter_map(parse_extmap).collect(),
         track: track_names(media),
-        ssrcs: ssrcs(media),
+        ssrcs: Vec::new(),
+        encodings: Encodings::Single,
         channel,
     };
     if let Some(kind) = kind {
+        (section.encodings, section.ssrcs) = encodings(media, kind);
         section.payloads = payloads(media, kind, &section.payload_types());
     }
     Ok(section)
@@ -328,14 +331,67 @@ pub(super) fn token(text: &str, longest: usize) -> String {
     text.chars().filter(of_token).take(longest).collect()
 }
 
-/// The announced streams. Where several encodings of one picture are listed (RFC 5576, section 4.2 with the
-/// semantics SIM; or rids, which name their own), only the first counts: simulcast is declined.
-fn ssrcs(media: &MediaDescription) -> Vec<AnnouncedSsrc> {
+/// The streams of an m-line's track, and those that are announced by SSRC. Several are taken of video only: by the
+/// rids of `a=simulcast` (RFC 8853), or by a group with the semantics SIM, which older pages write into their offer.
+fn encodings(media: &MediaDescription, kind: MediaKind) -> (Encodings, Vec<AnnouncedSsrc>) {
     let groups: Vec<(&str, Vec<u32>)> = values(media, "ssrc-group")
         .filter_map(|value| value.split_once(' '))
         .map(|(semantics, list)| (semantics, numbers(list)))
         .take(2 * MAX_SSRCS)
         .collect();
+    let mut announced = ssrcs(media, &groups);
+    let rids = rids(media);
+    if kind == MediaKind::Video && !rids.is_empty() {
+        return (Encodings::Rids(rids), Vec::new());
+    }
+    let layers = groups.iter().find(|(semantics, _)| *semantics == "SIM");
+    if let Some((_, layers)) = layers {
+        let known = |ssrc: &u32| announced.iter().find(|a| a.primary.0 == *ssrc).copied();
+        let of_group: Vec<_> = layers
+            .iter()
+            .filter_map(known)
+            .take(MAX_ENCODINGS)
+            .collect();
+        if kind == MediaKind::Video && of_group.len() > 1 {
+            return (Encodings::Ssrcs, of_group);
+        }
+    }
+    // A page that lists rids without a=simulcast sends one of them, nobody knows which.
+    if media.has_attribute("rid") || layers.is_some() {
+        announced.truncate(1);
+    }
+    (Encodings::Single, announced)
+}
+
+/// The rids that `a=simulcast` lists for sending, without pauses, the first of alternatives each.
+fn rids(media: &MediaDescription) -> Vec<String> {
+    let mut fields = value(media, "simulcast")
+        .unwrap_or_default()
+        .split_ascii_whitespace();
+    let list = fields.find(|field| *field == "send").and(fields.next());
+    let sent = |rid: &str| {
+        let mut lines = values(media, "rid").map(|line| line.split_ascii_whitespace());
+        lines.any(|mut fields| fields.next() == Some(rid) && fields.next() == Some("send"))
+    };
+    let mut found: Vec<String> = Vec::new();
+    for stream in list.unwrap_or_default().split(';') {
+        let rid = stream.split(',').next().unwrap_or_default();
+        let rid = rid.trim_start_matches('~');
+        // RFC 8851, section 10: rid-id; and it has to fit a one-byte header extension.
+        let well_formed = (1..=MAX_MID).contains(&rid.len())
+            && rid
+                .bytes()
+                .all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_');
+        if well_formed && sent(rid) && !found.iter().any(|f| f == rid) {
+            found.push(rid.to_owned());
+        }
+    }
+    found.truncate(MAX_ENCODINGS);
+    found
+}
+
+/// The streams that are announced by SSRC, without those that only repair others.
+fn ssrcs(media: &MediaDescription, groups: &[(&str, Vec<u32>)]) -> Vec<AnnouncedSsrc> {
     let pairs: Vec<(u32, u32)> = groups
         .iter()
         .filter(|(semantics, list)| *semantics == "FID" && list.len() == 2)
@@ -357,10 +413,6 @@ fn ssrcs(media: &MediaDescription) -> Vec<AnnouncedSsrc> {
                 rtx: rtx.map(|(_, rtx)| Ssrc(*rtx)),
             });
         }
-    }
-    let layered = media.has_attribute("rid") || groups.iter().any(|(s, _)| *s == "SIM");
-    if layered {
-        found.truncate(1);
     }
     found
 }

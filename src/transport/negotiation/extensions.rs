@@ -9,6 +9,8 @@ const MAX_ID: u8 = 14;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Extension {
     Mid,
+    Rid,
+    RepairedRid,
     AudioLevel,
     TransportCc,
     AbsSendTime,
@@ -19,8 +21,10 @@ pub(super) enum Extension {
 use Extension::*;
 
 impl Extension {
-    const ALL: [Extension; 6] = [
+    const ALL: [Extension; 8] = [
         Mid,
+        Rid,
+        RepairedRid,
         AudioLevel,
         TransportCc,
         AbsSendTime,
@@ -32,6 +36,8 @@ impl Extension {
     pub(super) fn uri(self) -> &'static str {
         match self {
             Mid => "urn:ietf:params:rtp-hdrext:sdes:mid",
+            Rid => "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+            RepairedRid => "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
             AudioLevel => "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
             TransportCc => {
                 "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
@@ -51,16 +57,23 @@ impl Extension {
             AbsSendTime => 2,
             TransportCc => 3,
             Mid => 4,
+            Rid => 10,
+            RepairedRid => 11,
             VideoOrientation => 13,
             DependencyDescriptor => 12,
         }
+    }
+
+    /// Only ever received: it tells the streams of a simulcast apart.
+    pub(super) fn is_one_way(self) -> bool {
+        matches!(self, Rid | RepairedRid)
     }
 
     fn fits(self, kind: MediaKind) -> bool {
         match self {
             Mid | TransportCc | AbsSendTime => true,
             AudioLevel => kind == MediaKind::Audio,
-            VideoOrientation | DependencyDescriptor => kind == MediaKind::Video,
+            Rid | RepairedRid | VideoOrientation | DependencyDescriptor => kind == MediaKind::Video,
         }
     }
 }
@@ -68,7 +81,8 @@ impl Extension {
 /// An `a=extmap` line: the id, and the extension unless it is one that the packet path does not know.
 pub(super) type Mapping = (u8, Option<Extension>);
 
-/// Reads the value of `a=extmap`, `<id>["/"<direction>] <uri> [attributes]`. One-way mappings count as unknown.
+/// Reads the value of `a=extmap`, `<id>["/"<direction>] <uri> [attributes]`. One-way mappings count as unknown, except for
+/// what is only ever received (Firefox names those `sendonly`).
 pub(super) fn parse_extmap(value: &str) -> Option<Mapping> {
     let mut fields = value.split_ascii_whitespace();
     let first = fields.next()?;
@@ -78,7 +92,11 @@ pub(super) fn parse_extmap(value: &str) -> Option<Mapping> {
     let known = Extension::ALL
         .into_iter()
         .find(|extension| extension.uri() == uri)
-        .filter(|_| direction == "sendrecv" && (1..=MAX_ID).contains(&id));
+        .filter(|extension| {
+            let both = direction == "sendrecv";
+            both || (direction == "sendonly" && extension.is_one_way())
+        })
+        .filter(|_| (1..=MAX_ID).contains(&id));
     Some((id, known))
 }
 
@@ -87,13 +105,15 @@ pub(super) fn parse_extmap(value: &str) -> Option<Mapping> {
 pub(super) struct ExtensionList(Vec<(u8, Extension)>);
 
 impl ExtensionList {
-    /// What is taken of an m-line's mappings; the first of two that contradict each other wins.
-    pub(super) fn accepted(kind: MediaKind, mappings: &[Mapping]) -> Self {
+    /// What is taken of an m-line's mappings; the first of two that contradict each other wins. Stream ids only where
+    /// there are `rids`.
+    pub(super) fn accepted(kind: MediaKind, mappings: &[Mapping], rids: bool) -> Self {
         let mut list = Vec::new();
         for &(id, extension) in mappings {
             let Some(extension) = extension else { continue };
             let taken = list.iter().any(|&(i, e)| i == id || e == extension);
-            if extension.fits(kind) && !taken {
+            let wanted = extension.fits(kind) && (rids || !extension.is_one_way());
+            if wanted && !taken {
                 list.push((id, extension));
             }
         }
@@ -102,7 +122,7 @@ impl ExtensionList {
 
     /// Those of them that the other side's description has too, with the other side's numbers.
     pub(super) fn confirmed(&self, kind: MediaKind, mappings: &[Mapping]) -> Self {
-        let mut list = Self::accepted(kind, mappings);
+        let mut list = Self::accepted(kind, mappings, true);
         list.0
             .retain(|(_, extension)| self.0.iter().any(|(_, ours)| ours == extension));
         list
@@ -117,8 +137,8 @@ impl ExtensionList {
         let id = |wanted| self.iter().find(|&(_, e)| e == wanted).map(|(id, _)| id);
         ExtensionIds {
             mid: id(Mid),
-            rid: None,
-            repaired_rid: None,
+            rid: id(Rid),
+            repaired_rid: id(RepairedRid),
             audio_level: id(AudioLevel),
             transport_cc: id(TransportCc),
             abs_send_time: id(AbsSendTime),
@@ -149,7 +169,7 @@ impl ExtensionNumbers {
     pub(super) fn for_offer(&mut self, kind: MediaKind) -> ExtensionList {
         let mut list = Vec::new();
         for extension in Extension::ALL {
-            if !extension.fits(kind) {
+            if !extension.fits(kind) || extension.is_one_way() {
                 continue;
             }
             let id = match self.known(extension) {
@@ -197,6 +217,10 @@ mod tests {
             Some((2, None))
         );
         assert_eq!(
+            parse_extmap("9/sendonly urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"),
+            Some((9, Some(Rid)))
+        );
+        assert_eq!(
             parse_extmap("15 urn:3gpp:video-orientation"),
             Some((15, None))
         );
@@ -227,6 +251,7 @@ mod tests {
         let list = ExtensionList::accepted(
             MediaKind::Video,
             &[(3, Some(Mid)), (3, Some(TransportCc)), (4, Some(Mid))],
+            false,
         );
         assert_eq!(list.iter().collect::<Vec<_>>(), [(3, Mid)]);
     }

@@ -8,7 +8,7 @@ use super::codecs::{Payload, PayloadNumbers, best, best_of};
 use super::description::{Description, Direction, Section, TrackNames};
 use super::extensions::{ExtensionList, ExtensionNumbers};
 use super::{ChannelParams, NegotiationError, SenderId, SenderSpec};
-use crate::rtp::params::{AnnouncedSsrc, Codec, MediaKind, Mid, ReceiveLine, SendLine};
+use crate::rtp::params::{AnnouncedSsrc, Codec, Encodings, MediaKind, Mid, ReceiveLine, SendLine};
 
 /// Those who want to send, in the order in which they get m-lines.
 pub(super) type Senders = BTreeMap<SenderId, SenderSpec>;
@@ -52,6 +52,7 @@ pub(super) struct MediaLine {
     pub stream_id: String,
     pub track_id: String,
     pub ssrcs: Vec<AnnouncedSsrc>,
+    pub encodings: Encodings,
 }
 
 /// What an m-line is for.
@@ -408,6 +409,7 @@ impl Session {
                 stream_id: String::new(),
                 track_id: String::new(),
                 ssrcs: Vec::new(),
+                encodings: Encodings::Single,
             })),
         };
         self.place(agreed, line, limit)
@@ -512,10 +514,15 @@ fn answer_media(
         remote: section.direction,
         payloads,
         capable: accepted.clone(),
-        extensions: ExtensionList::accepted(kind, &section.extensions),
+        extensions: ExtensionList::accepted(
+            kind,
+            &section.extensions,
+            matches!(section.encodings, Encodings::Rids(_)),
+        ),
         stream_id: before.map(|b| b.stream_id.clone()).unwrap_or_default(),
         track_id: before.map(|b| b.track_id.clone()).unwrap_or_default(),
         ssrcs: Vec::new(),
+        encodings: section.encodings.clone(),
     };
     line.learn_track(section, names);
     LineState::Media(Box::new(line))
@@ -607,6 +614,7 @@ impl MediaLine {
             payloads: self.payloads.iter().map(Payload::params).collect(),
             extensions: self.extensions.ids(),
             ssrcs: self.ssrcs.clone(),
+            encodings: self.encodings.clone(),
             stream_id: self.stream_id.clone(),
             track_id: self.track_id.clone(),
         })

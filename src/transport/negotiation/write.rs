@@ -6,7 +6,7 @@ use super::codecs::{OPUS_FMTP, Payload};
 use super::description::{Direction, Role, token};
 use super::session::{Line, LineState, MediaLine, Senders, Session};
 use super::{ChannelParams, LocalTransport};
-use crate::rtp::params::{Codec, MediaKind};
+use crate::rtp::params::{Codec, Encodings, MediaKind};
 
 /// Longest stream id, track id or cname that is written, in bytes (RFC 8830, section 2).
 const MAX_ID: usize = 64;
@@ -107,7 +107,12 @@ fn media_line(
         Role::Answer => line.direction,
     };
     for (id, extension) in line.extensions.iter() {
-        write!(out, "a=extmap:{id} {}\r\n", extension.uri())?;
+        let direction = if extension.is_one_way() {
+            "/recvonly"
+        } else {
+            ""
+        };
+        write!(out, "a=extmap:{id}{direction} {}\r\n", extension.uri())?;
     }
     write!(
         out,
@@ -117,6 +122,15 @@ fn media_line(
     for payload in &line.payloads {
         let hint = direction.receive && line.kind == MediaKind::Video;
         payload_type(out, payload, hint.then_some(frame.start_kbps))?;
+    }
+    if let Encodings::Rids(rids) = &line.encodings
+        && direction.receive
+    {
+        // RFC 8851 and RFC 8853; said again in each offer of ours, or the client would stop all but one.
+        for rid in rids {
+            write!(out, "a=rid:{rid} recv\r\n")?;
+        }
+        write!(out, "a=simulcast:recv {}\r\n", rids.join(";"))?;
     }
     let sender = line.sender.filter(|_| direction.send);
     let Some(spec) = sender.and_then(|id| senders.get(&id)) else {

@@ -1,6 +1,5 @@
 //! H.264 through OpenH264: access units in Annex B form in and out (ITU-T H.264, annex B).
 
-mod sps;
 #[cfg(test)]
 mod tests;
 
@@ -15,8 +14,9 @@ use openh264::formats::YUVSource;
 use talksy_mixer::video::View;
 
 use super::openh264_raw as raw;
+use crate::rtp::h264::sps;
+pub use crate::rtp::h264::sps::SpsError;
 pub use raw::has_avx2_assembly;
-pub use sps::SpsError;
 
 /// Largest picture that is decoded, in pixels: two of 1920x1088. A phone's portrait video fits as well.
 pub const MAX_PIXELS: u64 = 2 * 1920 * 1088;

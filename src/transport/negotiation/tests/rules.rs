@@ -1,5 +1,6 @@
 use super::browser::Browser;
 use super::*;
+use crate::rtp::params::Encodings;
 
 fn answer_text(outputs: &[Output]) -> &str {
     outputs
@@ -103,27 +104,92 @@ fn a_camera_of_firefox_without_h264_is_received_as_vp8_with_its_ids_without_brac
 }
 
 #[test]
-fn of_the_streams_that_firefox_lists_for_its_layers_only_the_first_counts() {
+fn the_rids_of_firefox_are_taken_and_the_streams_that_it_lists_are_not() {
     let mut bench = Bench::new(true);
     bench.offer(FIREFOX_SIMULCAST).unwrap();
     let outputs = bench.drain();
-    assert!(!answer_text(&outputs).contains("simulcast"));
-    assert!(lines(&outputs).0[0].ssrcs.len() <= 1);
+    let sdp = answer_text(&outputs);
+    assert!(sdp.contains("a=simulcast:recv a;b\r\n"));
+    // RFC 8285, section 5: what is sent only is received only.
+    assert!(sdp.contains("a=extmap:9/recvonly urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\n"));
+    let (receive, _) = lines(&outputs);
+    assert_eq!(
+        receive[0].encodings,
+        Encodings::Rids(vec!["a".into(), "b".into()])
+    );
+    assert!(receive[0].ssrcs.is_empty());
+    assert_eq!(receive[0].payloads[0].codec, Codec::Vp8);
+    assert_eq!(receive[0].extensions.repaired_rid, Some(10));
 }
 
 #[test]
-fn simulcast_is_declined_and_a_data_channel_of_the_client_accepted() {
+fn simulcast_is_accepted_and_a_data_channel_of_the_client_too() {
     let mut bench = Bench::new(true);
     bench.offer(CHROMIUM_SIMULCAST).unwrap();
     let outputs = bench.drain();
     let sdp = answer_text(&outputs);
-    assert!(!sdp.contains("simulcast") && !sdp.contains("a=rid"));
+    for rid in ["a", "b", "c"] {
+        assert!(sdp.contains(&format!("a=rid:{rid} recv\r\n")));
+    }
+    assert!(sdp.contains("a=simulcast:recv a;b;c\r\n"));
     assert!(sdp.contains("m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n"));
     let (receive, _) = lines(&outputs);
     assert_eq!(receive.len(), 1);
+    assert_eq!(receive[0].streams(), 3);
     assert!(receive[0].ssrcs.is_empty());
-    assert_eq!(receive[0].extensions.rid, None);
+    assert_eq!(receive[0].extensions.rid, Some(10));
+    assert_eq!(receive[0].extensions.repaired_rid, Some(11));
     assert_eq!(bench.machine.channel().unwrap().max_message_size, 262_144);
+    // An offer of ours says it again, or the client would go on with one layer.
+    bench.machine.allow_offers();
+    bench.machine.add_sender(video(1));
+    let outputs = bench.drain();
+    let offer = offer_text(&outputs);
+    assert_eq!(offer.matches("a=simulcast:recv a;b;c\r\n").count(), 1);
+}
+
+#[test]
+fn a_simulcast_that_is_written_into_the_offer_is_taken_by_its_ssrcs() {
+    let section = CHROMIUM_PUBLISH.find("m=video").expect("has a camera");
+    let (before, camera) = CHROMIUM_PUBLISH.split_at(section);
+    let at = camera.find("a=ssrc-group:FID").expect("has a stream");
+    let end = camera.rfind("a=ssrc:").expect("has a stream");
+    let end = end + camera[end..].find('\n').expect("ends") + 1;
+    let mut layers = String::from("a=ssrc-group:SIM 11 22 33 44\r\n");
+    for ssrc in [11, 22, 33, 44] {
+        let rtx = ssrc + 1;
+        layers += &format!("a=ssrc-group:FID {ssrc} {rtx}\r\na=ssrc:{ssrc} cname:x\r\n");
+        layers += &format!("a=ssrc:{rtx} cname:x\r\n");
+    }
+    let sdp = format!("{before}{}{layers}{}", &camera[..at], &camera[end..]);
+    let mut bench = Bench::new(true);
+    bench.offer(&sdp).unwrap();
+    let outputs = bench.drain();
+    let (receive, _) = lines(&outputs);
+    assert_eq!(receive[1].encodings, Encodings::Ssrcs);
+    let pairs = receive[1].ssrcs.iter();
+    let pairs: Vec<_> = pairs.map(|a| (a.primary.0, a.rtx.map(|s| s.0))).collect();
+    assert_eq!(pairs, [(11, Some(12)), (22, Some(23)), (33, Some(34))]);
+    assert!(!answer_text(&outputs).contains("a=rid"));
+}
+
+#[test]
+fn rids_are_paused_have_alternatives_and_may_be_nonsense() {
+    let rids = |line: &str| {
+        let sdp = CHROMIUM_SIMULCAST.replace("a=simulcast:send a;b;c", line);
+        let mut bench = Bench::new(true);
+        bench.offer(&sdp).unwrap();
+        let outputs = bench.drain();
+        let (receive, _) = lines(&outputs);
+        match receive[0].encodings.clone() {
+            Encodings::Rids(rids) => rids.concat(),
+            _ => String::new(),
+        }
+    };
+    assert_eq!(rids("a=simulcast:recv x send ~c;b,a"), "cb");
+    assert_eq!(rids("a=simulcast:send a;a;;x;b b"), "ab");
+    assert_eq!(rids("a=simulcast:recv a;b"), "");
+    assert_eq!(rids("a=simulcast:send"), "");
 }
 
 #[test]

@@ -25,8 +25,22 @@ pub enum SpsError {
 /// Longest part of a parameter set that is looked at: the size stands far before it.
 const LONGEST: usize = 512;
 
-/// Reads a sequence parameter set, NAL header included (ITU-T H.264, 7.3.2.1.1).
+/// The coded size of a sequence parameter set, NAL header included (ITU-T H.264, 7.3.2.1.1).
 pub fn coded_size(nal: &[u8]) -> Result<CodedSize, SpsError> {
+    read(nal).map(|(size, _)| size)
+}
+
+/// Width and height of the picture that is shown, in pixels: the coded size less its cropping (7.4.2.1.1).
+pub fn picture_size(nal: &[u8]) -> Result<(u32, u32), SpsError> {
+    let (size, cropped) = read(nal)?;
+    let side = |coded: u32, less: u32| coded.checked_sub(less).filter(|side| *side > 0);
+    let width = side(size.width, cropped.0).ok_or(SpsError::Malformed)?;
+    let height = side(size.height, cropped.1).ok_or(SpsError::Malformed)?;
+    Ok((width, height))
+}
+
+/// The coded size, and how much of its width and height is not shown.
+fn read(nal: &[u8]) -> Result<(CodedSize, (u32, u32)), SpsError> {
     let payload = without_emulation_prevention(nal.get(1..).unwrap_or_default());
     let mut bits = Bits {
         data: &payload,
@@ -47,13 +61,32 @@ pub fn coded_size(nal: &[u8]) -> Result<CodedSize, SpsError> {
     let columns = bits.exp_golomb()?;
     let rows = bits.exp_golomb()?;
     let fields = 2 - bits.read(1)?;
+    let cropped = cropping(&mut bits, fields).unwrap_or_default();
     let side = |macroblocks: u32, times: u32| {
         let macroblocks = macroblocks.checked_add(1)?.checked_mul(times)?;
         macroblocks.checked_mul(16)
     };
     let width = side(columns, 1).ok_or(SpsError::Malformed)?;
     let height = side(rows, fields).ok_or(SpsError::Malformed)?;
-    Ok(CodedSize { width, height })
+    Ok((CodedSize { width, height }, cropped))
+}
+
+/// 7.3.2.1.1, after `frame_mbs_only_flag`; `fields` is 2 where frames may be two fields. In 4:2:0 offsets count two
+/// columns or two rows of a field.
+fn cropping(bits: &mut Bits<'_>, fields: u32) -> Result<(u32, u32), SpsError> {
+    if fields == 2 {
+        bits.read(1)?;
+    }
+    bits.read(1)?;
+    if bits.read(1)? == 0 {
+        return Ok((0, 0));
+    }
+    let mut both = || Ok(bits.exp_golomb()?.saturating_add(bits.exp_golomb()?));
+    let (columns, rows) = (both()?, both()?);
+    Ok((
+        columns.saturating_mul(2),
+        rows.saturating_mul(2).saturating_mul(fields),
+    ))
 }
 
 fn skip_format(bits: &mut Bits<'_>) -> Result<(), SpsError> {
@@ -189,6 +222,8 @@ mod tests {
         ];
         let size = coded_size(&high).unwrap();
         assert_eq!((size.width, size.height), (640, 368));
+        assert_eq!(picture_size(&high), Ok((640, 360)));
+        assert_eq!(picture_size(&baseline), Ok((1280, 720)));
     }
 
     #[test]
@@ -206,6 +241,7 @@ mod tests {
             if let Some(profile) = nal.get_mut(1).filter(|_| high) {
                 *profile = 100;
             }
+            let _ = picture_size(&nal);
             if let Ok(size) = coded_size(&nal) {
                 prop_assert!(size.width >= 16 && size.height >= 16);
             }
