@@ -98,9 +98,6 @@ fn one_talker_among_nine_noisy_microphones_is_clear_from_its_first_syllable_and_
             figure(&format!("onset_kept_{name}"), kept * 100.0, "%");
             figure(&format!("onset_kept_worst_{name}"), worst * 100.0, "%");
             figure(&format!("pauses_quieter_{name}"), quieter, "dB");
-            if std::env::var("LOOSE").is_ok() {
-                continue;
-            }
             assert!(gained >= least, "{name}: {gained:.1} dB over the plain sum");
             assert!(
                 kept >= 0.95,
@@ -133,9 +130,6 @@ fn hum_fans_white_noise_and_keyboards_do_not_open_a_microphone() {
             let open = heard.speaking.iter().filter(|speaking| speaking[0]).count();
             let share = open as f64 / heard.speaking.len() as f64;
             figure(&format!("false_open_{who}_{}", -loud), share * 100.0, "%");
-            if std::env::var("LOOSE").is_ok() {
-                continue;
-            }
             assert!(
                 share < 0.01,
                 "{who} at {loud} dBFS: open {:.1} %",
@@ -160,12 +154,13 @@ fn at_20_db_over_the_noise_next_to_no_speech_is_missed() {
                 _ => noise::hum(20 + n as u64, 30.0, -45.0),
             };
             let heard = room::mix(&[room::sum(&[clean.clone(), noise])]);
-            // Speech is what is within 20 dB of the voice's level: the rest lies under the noise.
+            // The first half second of a microphone is the time to learn its noise. Speech is what is within 20 dB of the voice's level: the rest lies under the noise.
             let is_speech = clean
                 .chunks_exact(960)
                 .map(|frame| Dbfs::of(frame).0 > -45.0);
             let frames: Vec<bool> = is_speech
                 .zip(&heard.speaking)
+                .skip(25)
                 .filter(|(speech, _)| *speech)
                 .map(|(_, speaking)| speaking[0])
                 .collect();
@@ -179,9 +174,6 @@ fn at_20_db_over_the_noise_next_to_no_speech_is_missed() {
         }
         let share = missed as f64 / spoken as f64;
         figure(&format!("missed_speech_{kind}"), share * 100.0, "%");
-        if std::env::var("LOOSE").is_ok() {
-            continue;
-        }
         assert!(share < 0.02, "{kind}: {:.2} %", share * 100.0);
     }
 }

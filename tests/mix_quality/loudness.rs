@@ -29,9 +29,6 @@ fn talkers_24_db_apart_come_out_within_3_lu_from_ten_seconds_on() {
         for (quiet, loud) in [(-38.0, -14.0), (-42.0, -18.0)] {
             let apart = (loudness(one, quiet) - loudness(other, loud)).abs();
             figure(&format!("apart_{one}_{other}_{}", -quiet), apart, "LU");
-            if std::env::var("LOOSE").is_ok() {
-                continue;
-            }
             assert!(apart <= 3.0, "speakers {one} and {other}: {apart:.1} LU");
         }
     }
@@ -72,9 +69,6 @@ fn three_loud_talkers_at_once_neither_clip_nor_rustle() {
             above,
             "dB over the ideal sum",
         );
-        if std::env::var("LOOSE").is_ok() {
-            continue;
-        }
         assert!(highest < -1.0, "{name}: {highest:.2} dBFS true peak");
         assert!(mixed.iter().all(|x| x.abs() <= CEILING * 1.01), "{name}");
         assert!(above <= 3.0, "{name}: {above:.1} dB more above 12.5 kHz");
@@ -88,9 +82,6 @@ fn shared_sound_far_over_full_scale_stays_below_it() {
     let mixed = room::mix_with(MixerConfig::default(), SourceKind::Music, &sources).shared;
     let highest = true_peak(&mixed);
     figure("shared_sound_true_peak", highest, "dBFS");
-    if std::env::var("LOOSE").is_ok() {
-        return;
-    }
     assert!(highest < -1.0, "{highest:.2} dBFS");
 }
 
@@ -111,9 +102,6 @@ fn the_gain_of_a_steady_talker_stays_within_a_decibel_and_a_half_and_never_steps
             let mean = gains.iter().sum::<f64>() / gains.len() as f64;
             let worst = gains.iter().map(|g| (g - mean).abs()).fold(0.0, f64::max);
             figure(&format!("steadiness_{n}_{}", -dbfs), worst, "dB");
-            if std::env::var("LOOSE").is_ok() {
-                continue;
-            }
             assert!(
                 worst <= 1.5,
                 "speaker {n} at {dbfs} dBFS: {worst:.2} dB off"

@@ -136,9 +136,6 @@ fn ten_people(length: Duration) {
         "{} delays were told",
         result.delays
     );
-    if std::env::var("LOOSE").is_ok() {
-        return;
-    }
     assert!(
         result.longest <= Duration::from_millis(200),
         "{:?}",
@@ -230,8 +227,5 @@ fn the_first_frame_after_a_pre_roll_is_that_of_a_decoder_that_never_slept() {
     figure("pre_roll_snr", all, "dB");
     figure("pre_roll_snr_median", ratios[ratios.len() / 2], "dB");
     figure("pre_roll_snr_worst", ratios[0], "dB");
-    if std::env::var("LOOSE").is_ok() {
-        return;
-    }
     assert!(all >= 35.0, "{all:.1} dB");
 }

@@ -32,6 +32,10 @@ pub struct Detector {
     vad: Vad,
     floor: NoiseFloor,
     pieces: [f32; PIECES],
+    /// Frames in a row that were let in on half a suspicion.
+    suspected: u8,
+    /// Frames for which suspicions are worth nothing, because one was wrong.
+    doubt: u8,
 }
 
 impl Detector {
@@ -44,6 +48,10 @@ impl Detector {
     const LOUD_DB: f32 = 15.0;
     const EVEN: f32 = 0.55;
     const SUSPICION: f32 = 0.3;
+    /// A suspicion that is no certainty after 60 ms was wrong, ...
+    const SUSPECT_FRAMES: u8 = 3;
+    /// ... and for four seconds there is no other.
+    const DOUBT_FRAMES: u8 = 200;
     /// Below this over the floor the neural detector need not look.
     const NOTHING_DB: f32 = 3.0;
 
@@ -53,6 +61,8 @@ impl Detector {
             vad: Vad::new(),
             floor: NoiseFloor::new(),
             pieces: [0.0; PIECES],
+            suspected: 0,
+            doubt: 0,
         }
     }
 
@@ -75,9 +85,11 @@ impl Detector {
             self.vad.idle(frame);
             0.0
         };
+        self.doubt = self.doubt.saturating_sub(1);
         let voiced = probability > Vad::VOICE;
         let click = self.concentration();
         let begins = probability > Self::SUSPICION && click < Self::EVEN && above > Self::LOUD_DB;
+        let begins = begins && self.may_be_suspected(voiced);
         let opens = voiced && click < Self::CLICK && above > margin;
         let keeps = confirmed && voiced && click < Self::CLICK_IN_SPEECH && above > margin * 0.5;
         let speech = opens || begins || keeps;
@@ -108,6 +120,24 @@ impl Detector {
     pub fn reset(&mut self) {
         self.vad.reset();
         self.pieces = [0.0; PIECES];
+    }
+
+    /// Whether a suspicion is worth anything in this frame.
+    fn may_be_suspected(&mut self, voiced: bool) -> bool {
+        if voiced {
+            self.suspected = 0;
+            return true;
+        }
+        if self.doubt > 0 {
+            return false;
+        }
+        self.suspected += 1;
+        if self.suspected > Self::SUSPECT_FRAMES {
+            self.suspected = 0;
+            self.doubt = Self::DOUBT_FRAMES;
+            return false;
+        }
+        true
     }
 
     /// The share of the energy of the last 40 ms that lies in the two loudest pieces of 5 ms.

@@ -66,7 +66,7 @@ impl NoiseFloor {
     const QUIETEST: f32 = -80.0;
     /// What a microphone is taken for before it is known: whoever speaks at once is heard at once.
     const START: f32 = -50.0;
-    const START_FRAMES: u8 = 6;
+    const START_FRAMES: u8 = 2;
     const BLOCKS: usize = 4;
     /// 760 ms.
     const BLOCK_FRAMES: usize = 38;
@@ -74,7 +74,7 @@ impl NoiseFloor {
     const MOST_SWING: f32 = 15.0;
     const FOLLOW_SWING: f32 = 0.05;
 
-    /// A floor at −50 dBFS for 120 ms, or until something quieter is heard.
+    /// A floor at −50 dBFS for 40 ms, or until something quieter is heard.
     pub fn new() -> Self {
         NoiseFloor {
             minima: [f32::MAX; Self::BLOCKS],

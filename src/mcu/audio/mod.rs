@@ -234,11 +234,18 @@ impl AudioMix {
             level,
             payload,
         } = packet;
+        let empty = payload.is_empty();
         match source.jitter.push(seq, timestamp, arrival, payload) {
             Ok(()) => source.note_packet(level),
             Err(Refused::Late) => dropped.late += 1,
             Err(Refused::Duplicate) => dropped.duplicate += 1,
-            Err(Refused::Malformed) => dropped.malformed += 1,
+            Err(Refused::Malformed) => {
+                dropped.malformed += 1;
+                // Without content it is padding.
+                if !empty {
+                    source.shut_out();
+                }
+            }
         }
     }
 

@@ -35,6 +35,9 @@ const FADE_IN: usize = 240;
 /// Steps in which made-up sound fades, as [`Pull::Dry`] counts them.
 const DRY_STEPS: f32 = 5.0;
 
+/// Ticks for which a source is not heard that sent what no encoder sends: a second. (SRTP lets nothing through that was damaged on its way.)
+const NOT_HEARD_AFTER_GARBAGE: u32 = 50;
+
 /// How late a source is played, after the arrival of a packet that the network did not hold up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SourceDelay {
@@ -54,6 +57,8 @@ pub(super) struct AudioSource {
     history: VecDeque<Bytes>,
     level: Option<AudioLevel>,
     since_packet: u32,
+    /// Ticks for which it is not heard yet, because of what it sent.
+    shut_out: u32,
     awake: Option<Voice>,
 }
 
@@ -68,6 +73,7 @@ impl AudioSource {
             history: VecDeque::with_capacity(PRE_ROLL + 1),
             level: None,
             since_packet: SILENT_AFTER,
+            shut_out: 0,
             awake: None,
         }
     }
@@ -78,10 +84,20 @@ impl AudioSource {
         self.level = level;
     }
 
+    /// It sent a packet that no encoder makes: what else it sends may be noise at full scale.
+    pub fn shut_out(&mut self) {
+        self.shut_out = NOT_HEARD_AFTER_GARBAGE;
+    }
+
     /// What the mixer can know before anything is decoded. Newer than the sound that is played: a voice is noticed,
     /// and its decoder awake, before its first syllable.
     pub fn hint(&mut self) -> Hint {
         if self.muted || self.since_packet >= SILENT_AFTER {
+            return Hint::Silent;
+        }
+        if self.shut_out > 0 {
+            self.shut_out -= 1;
+            self.since_packet += 1;
             return Hint::Silent;
         }
         self.since_packet += 1;
@@ -152,6 +168,11 @@ impl AudioSource {
         now: Instant,
         counters: &mut AudioCounters,
     ) -> Option<(&Frame, Option<&Frame>)> {
+        if self.shut_out > 0 {
+            self.skip(now);
+            return None;
+        }
+        let undecodable = counters.undecodable;
         let voice = self.awake.as_mut()?;
         voice.follow_clock(now, &mut self.jitter, counters);
         while voice.sound.len() < voice.resampler.needed() {
@@ -169,6 +190,10 @@ impl AudioSource {
                 remember(&mut self.history, payload.clone());
             }
             voice.play(pull, counters);
+        }
+        if counters.undecodable > undecodable {
+            self.shut_out = NOT_HEARD_AFTER_GARBAGE;
+            return None;
         }
         (!voice.frame_is_silent).then_some((&*voice.frame, voice.sound.first_chunk()))
     }
