@@ -158,8 +158,8 @@ impl Bench {
                 subscriber.attach(7, received.track, received.codec);
             }
             self.out.clear();
-            sent += usize::from(subscriber.forward(now, 7, &received, &mut self.out).is_ok());
-            subscriber.handle_rtcp(Ntp(1 << 40), &self.nack);
+            sent += usize::from(subscriber.send(now, 7, &received, &mut self.out).is_ok());
+            subscriber.handle_rtcp(now, Ntp(1 << 40), &self.nack);
             while subscriber.poll_retransmission(now, &mut self.out).is_some() {
                 sent += 1;
             }

@@ -101,7 +101,7 @@ fuzz_target!(|data: &[u8]| {
         out.clear();
         if kind & 1 != 0 {
             publisher.handle_rtcp(now, Ntp(1 << 40), packet);
-            for (track, layer) in subscriber.handle_rtcp(Ntp(1 << 40), packet) {
+            for (track, layer) in subscriber.handle_rtcp(now, Ntp(1 << 40), packet) {
                 publisher.request_keyframe(now, track, layer);
             }
         } else if let Ok(received) = publisher.handle_rtp(now, packet) {

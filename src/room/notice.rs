@@ -105,6 +105,18 @@ pub enum Notice {
     Voice(Arc<VoiceReport>),
     /// The tiles of the mixed picture.
     Layout(MixedLayout),
+    /// Another layer of a track is forwarded to the member than before, or none.
+    BitrateAdjusted {
+        /// Track id of the publisher's msid.
+        track_id: String,
+        /// Bit/s; 0: paused.
+        bitrate: u64,
+    },
+    /// The member's link became good or bad.
+    NetworkCondition {
+        /// Good?
+        stable: bool,
+    },
     /// A line of text.
     Chat {
         /// Who wrote it.

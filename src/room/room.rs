@@ -223,13 +223,8 @@ impl Room {
             Request::Mute { track_id, muted } => self.mute(peer, &track_id, muted),
             Request::Chat { text, at } => self.chat(peer, &text, at),
             Request::ReceiveLimit(bps) => self.limit_receiving(peer, bps),
-            Request::PublishBandwidth(bps) => self.with_member(peer, |m| {
-                m.publisher_bandwidth = bps;
-            }),
-            Request::SwitchQuality(quality) => self.command(Command::SetTarget {
-                peer,
-                target: quality.into(),
-            }),
+            Request::PublishBandwidth(bps) => self.limit_publishing(peer, bps),
+            Request::SwitchQuality(quality) => self.switch_quality(peer, quality),
             Request::Report(report) => self.report(peer, report),
             Request::SocketLost { heard } => self.socket_lost(peer, heard),
             Request::SocketBack { restate } => self.socket_back(peer, restate),
@@ -271,6 +266,14 @@ impl Room {
             Event::ActiveSpeaker { peer } => self.active_speaker(peer),
             Event::Voice { peer, report } => self.voice(now, peer, report),
             Event::Layout { peer, layout } => self.notify_member(peer, Notice::Layout(layout)),
+            Event::BitrateAdjusted {
+                peer,
+                track,
+                bitrate,
+            } => self.bitrate_adjusted(peer, track, bitrate),
+            Event::NetworkCondition { peer, stable } => {
+                self.notify_member(peer, Notice::NetworkCondition { stable });
+            }
             Event::Stats { peer, stats } => self.stats(now, peer, *stats),
             Event::Failed { peer, message } => self.notify_member(peer, Notice::Error(message)),
         }

@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, opens a socket or knows a room. Every parser takes bytes from the network and
 //! answers `Option` or `Result`; none of them panics.
 
+pub mod bwe;
 pub mod demux;
 pub mod dependency_descriptor;
 pub mod extension;

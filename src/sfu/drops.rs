@@ -67,6 +67,8 @@ drop_reasons! {
     Paused = "paused",
     /// The receiver cannot begin here. Ask the publisher for a keyframe: asking is coalesced.
     AwaitingKeyframe = "awaiting_keyframe",
+    /// Too much waits for the pacer: whole frames are left out, up to a keyframe after it has drained.
+    PacerFull = "pacer_full",
     /// Asked for again, but no longer (or never) in the cache.
     RetransmissionGone = "retransmission_gone",
     /// Asked for again within one round trip.

@@ -11,19 +11,25 @@
 //!
 //! Everything that is not forwarded has a [`DropReason`] and is counted.
 
+mod allocator;
 mod clock;
+mod congestion;
 mod drops;
 mod forwarder;
 mod ingest;
 mod keyframe;
 #[cfg(test)]
 mod layers_tests;
+mod limit;
 mod numbering;
+mod pacer;
 mod publisher;
 mod rate;
 mod redundant;
 mod rewriter;
 mod selector;
+#[cfg(test)]
+mod simulation;
 mod speakers;
 mod subscriber;
 mod tap;
@@ -31,13 +37,15 @@ mod target;
 #[cfg(test)]
 mod testing;
 
+pub use allocator::{Allocation, Allocator, Budget, Choice, Demand};
 pub use clock::SenderClock;
 pub use drops::{DropCounters, DropReason};
 pub use keyframe::REQUEST_WINDOW;
+pub use limit::PublishLimit;
 pub use publisher::Publisher;
 pub use redundant::Redundant;
 pub use speakers::{ELECTION, Passage, Sound, Speakers, VoiceId};
-pub use subscriber::{FeedbackCounters, SenderStats, Subscriber};
+pub use subscriber::{FeedbackCounters, SenderStats, Sending, Subscriber};
 pub use tap::{Tap, Tapped, layer_for_mixing};
 pub use target::{Layer, LayerFigures, LayerSet, MAX_LAYERS, Target};
 
@@ -96,6 +104,8 @@ pub struct Received<'p> {
     pub keyframe: bool,
     /// It came by way of a retransmission.
     pub recovered: bool,
+    /// A packet of its layer before it is lost for good, and no keyframe has come since: who gets this layer needs one.
+    pub broken: bool,
     /// How loud it is (RFC 6464).
     pub level: Option<AudioLevel>,
     /// Video orientation (3GPP TS 26.114), passed on as it came.

@@ -151,6 +151,7 @@ pub fn received(track: TrackKey, seq: u64, payload: &[u8]) -> Received<'_> {
         marker: true,
         keyframe: payload == KEY,
         recovered: false,
+        broken: false,
         level: None,
         orientation: None,
         dependency_descriptor: None,

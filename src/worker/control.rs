@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::mcu::audio::MixId;
-use crate::mcu::bus::Rung;
+use crate::worker::bandwidth::Bandwidth;
 use crate::worker::delivery::BEST_LAYER;
 use crate::worker::demux::Slot;
 use crate::worker::session::{Refusal, Session};
@@ -43,8 +43,21 @@ impl Worker {
             Command::AskRenegotiation { peer } => self.ask_renegotiation(now, peer),
             Command::Subscribe { peer, tracks } => self.subscribe(peer, &tracks),
             Command::SetDelivery { peer, delivery } => self.set_delivery(now, peer, delivery),
-            Command::SetReceiveLimit { peer, bps } => self.set_receive_limit(peer, bps),
+            Command::SetReceiveLimit { peer, bps } => self.set_receive_limit(now, peer, bps),
             Command::SetTarget { peer, target } => self.set_target(now, peer, target),
+            Command::SetVideoSize {
+                peer,
+                track,
+                width,
+                height,
+            } => self.set_video_size(now, peer, track, (width, height)),
+            Command::SetPublishLimit { peer, bps } => {
+                if let Some(peer) = self.peer_mut(peer) {
+                    peer.session.publish_limit.set(now, bps);
+                    peer.publish_limit = bps;
+                    peer.touched = true;
+                }
+            }
             Command::SetSource { track, source } => self.set_source(now, track, source),
             Command::SetMuted { track, muted } => self.set_muted(now, track, muted),
             Command::RestartIce { peer } => {
@@ -65,12 +78,12 @@ impl Worker {
             Command::Connect(incoming) => self.connect_stream(now, *incoming),
             Command::Figures { reply } => {
                 // Whoever asked may have gone.
-                let _ = reply.send(Box::new(self.figures()));
+                let _ = reply.send(Box::new(self.figures(now)));
             }
         }
     }
 
-    fn peer_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
+    pub(super) fn peer_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
         let slot = *self.slots.get(&id)?;
         self.peers.get_mut(slot)
     }
@@ -151,6 +164,8 @@ impl Worker {
             published: Vec::new(),
             speaking: Default::default(),
             has_levels: false,
+            bandwidth: Bandwidth::new(now),
+            publish_limit: None,
             target: Target::BEST,
             next_sender: 1,
             deadline: now,
@@ -177,6 +192,10 @@ impl Worker {
         };
         peer.session.close(now, &mut self.socket);
         self.past.add(&peer.session);
+        let estimator = peer.session.subscriber.estimator();
+        self.past
+            .bandwidth
+            .merge(&peer.bandwidth.counters(estimator));
         self.slots.remove(&peer.id);
         if let Some(room) = self.rooms.get_mut(&peer.room) {
             room.members.retain(|member| *member != slot);
@@ -247,27 +266,6 @@ impl Worker {
         let room = self.peers[slot].room;
         self.update_bus(room);
         self.peers[slot].deadline = now;
-    }
-
-    fn set_receive_limit(&mut self, id: PeerId, bps: Option<u64>) {
-        let Some(&slot) = self.slots.get(&id) else {
-            return;
-        };
-        let peer = &mut self.peers[slot];
-        peer.params.max_receive_bps = bps;
-        let Receiving::Mixed(pair) = &mut peer.receiving else {
-            return;
-        };
-        let rung = Rung::for_limit(bps);
-        if pair.rung == rung {
-            return;
-        }
-        pair.rung = rung;
-        let (listening, room) = (pair.listening, peer.room);
-        if listening && let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
-            bus.set_rung(id, rung);
-        }
-        self.tell_layout(slot);
     }
 
     fn set_source(&mut self, now: Instant, key: TrackKey, source: SourceType) {

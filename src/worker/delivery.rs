@@ -239,6 +239,10 @@ impl Worker {
             track.subscribers.push((slot, forwarded.sender));
             begun.push((key, line.mid.to_string(), track.info.kind));
         }
+        if !begun.is_empty() {
+            peer.bandwidth.due = now;
+            self.next_timer = now;
+        }
         for (track, mid, kind) in begun {
             self.emit(slot, |_| Event::Delivered {
                 peer: id,
@@ -304,6 +308,10 @@ impl Worker {
             };
             let forwarding = peer.session.forward(now, sender, packet);
             wants_keyframe |= forwarding == Forwarding::WantsKeyframe;
+            wants_keyframe |= packet.broken && forwarding == Forwarding::Queued;
+            if forwarding == Forwarding::Held {
+                self.next_timer = self.next_timer.min(peer.wake_for_pacer());
+            }
             if forwarding == Forwarding::Queued && !std::mem::replace(&mut peer.dirty, true) {
                 self.dirty.push(slot);
             }
@@ -331,33 +339,6 @@ impl Worker {
         if wants_keyframe {
             let room = track.room;
             self.request_keyframe(now, room, packet.track, packet.layer);
-        }
-    }
-
-    /// Sets what a peer gets of every picture that is forwarded to it, and of those that will be.
-    pub(super) fn set_target(&mut self, now: Instant, id: PeerId, target: Target) {
-        let Some(&slot) = self.slots.get(&id) else {
-            return;
-        };
-        let peer = &mut self.peers[slot];
-        peer.target = target;
-        let Receiving::Forward(tracks) = &peer.receiving else {
-            return;
-        };
-        let mut wanted = Vec::new();
-        for (key, forwarded) in tracks {
-            let video = self
-                .tracks
-                .get(key)
-                .is_some_and(|track| track.info.kind == MediaKind::Video);
-            let subscriber = &mut peer.session.subscriber;
-            if video && let Some(layer) = subscriber.set_target(forwarded.sender, target) {
-                wanted.push((*key, layer));
-            }
-        }
-        let room = peer.room;
-        for (key, layer) in wanted {
-            self.request_keyframe(now, room, key, layer);
         }
     }
 

@@ -395,7 +395,7 @@ impl Worker {
             })
             .collect();
         let peers = &mut self.peers;
-        let dirty = &mut self.dirty;
+        let (dirty, next_timer) = (&mut self.dirty, &mut self.next_timer);
         let mut wants_keyframe = false;
         self.packetizer.packetize(access_unit, |payload, last| {
             let packet = next_packet(stream, Codec::H264, timestamp, last, keyframe, payload);
@@ -405,6 +405,9 @@ impl Worker {
                 };
                 let forwarding = peer.session.forward(now, sender, &packet);
                 wants_keyframe |= forwarding == Forwarding::WantsKeyframe;
+                if forwarding == Forwarding::Held {
+                    *next_timer = (*next_timer).min(peer.wake_for_pacer());
+                }
                 if forwarding == Forwarding::Queued && !std::mem::replace(&mut peer.dirty, true) {
                     dirty.push(slot);
                 }
@@ -449,6 +452,7 @@ fn next_packet<'p>(
         marker,
         keyframe,
         recovered: false,
+        broken: false,
         level: None,
         orientation: None,
         dependency_descriptor: None,

@@ -4,6 +4,7 @@
 //! Packets never leave this thread between their arrival and their last departure.
 
 mod acceptor;
+mod bandwidth;
 mod control;
 mod delivery;
 mod demux;
@@ -147,6 +148,24 @@ pub enum Command {
     },
     /// Bit/s that the peer wants to receive at most; `None` takes the limit away.
     SetReceiveLimit {
+        /// Who.
+        peer: PeerId,
+        /// Bit/s.
+        bps: Option<u64>,
+    },
+    /// The peer shows a track in an element of this size.
+    SetVideoSize {
+        /// Who.
+        peer: PeerId,
+        /// Which track.
+        track: TrackKey,
+        /// Pixels; 0 is off screen.
+        width: u32,
+        /// Pixels; 0 is off screen.
+        height: u32,
+    },
+    /// Bit/s that the peer may send at most; `None` takes the limit away.
+    SetPublishLimit {
         /// Who.
         peer: PeerId,
         /// Bit/s.
@@ -342,6 +361,22 @@ pub enum Event {
         peer: PeerId,
         /// Who is where.
         layout: MixedLayout,
+    },
+    /// Another layer of a track is forwarded to this peer than before, or none.
+    BitrateAdjusted {
+        /// To whom.
+        peer: PeerId,
+        /// What.
+        track: TrackKey,
+        /// Bit/s of payload; 0: paused.
+        bitrate: u64,
+    },
+    /// The link to a peer became good or bad.
+    NetworkCondition {
+        /// Whose.
+        peer: PeerId,
+        /// Everything that it wants fits, without loss or delay.
+        stable: bool,
     },
     /// The figures of one peer, once a second while it has a connection.
     Stats {

@@ -10,6 +10,7 @@ use crate::mcu::video::VideoRung;
 use crate::rtp::params::Codec;
 use crate::rtp::unwrap::TimestampUnwrapper;
 use crate::sfu::{SenderClock, Tap, Target, VoiceId};
+use crate::worker::bandwidth::Bandwidth;
 use crate::worker::demux::Slot;
 use crate::worker::session::Session;
 use crate::worker::speaking::Speaking;
@@ -41,6 +42,10 @@ pub struct Peer {
     pub speaking: Speaking,
     /// Whether those levels exist; otherwise the mixer tells.
     pub has_levels: bool,
+    /// What its link can take, and who gets it.
+    pub bandwidth: Bandwidth,
+    /// What it may send at most, bit/s.
+    pub publish_limit: Option<u64>,
     /// What it gets of every forwarded picture.
     pub target: Target,
     /// The next sender's id.
@@ -55,6 +60,15 @@ pub struct Peer {
     pub dirty: bool,
     /// Something happened that the session has to be asked about.
     pub touched: bool,
+}
+
+impl Peer {
+    /// A packet waits in the pacer: the session's timers are due when it may leave. Returns when that is.
+    pub fn wake_for_pacer(&mut self) -> Instant {
+        let at = self.session.subscriber.poll_timeout();
+        self.deadline = at.map_or(self.deadline, |at| at.min(self.deadline));
+        self.deadline
+    }
 }
 
 /// What a peer is to be sent.

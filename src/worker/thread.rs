@@ -19,6 +19,7 @@ use crate::rtp::params::MediaKind;
 use crate::sfu::SenderClock;
 use crate::transport::{Identity, TransportError};
 use crate::worker::acceptor::Directory;
+use crate::worker::bandwidth::Bandwidth;
 use crate::worker::demux::{Demux, Slot};
 use crate::worker::figures::WorkerFigures;
 use crate::worker::load::Load;
@@ -108,8 +109,8 @@ pub(super) struct Worker {
     poll: Poll,
     commands: Receiver<Command>,
     bus: Receiver<BusOutput>,
-    next_timer: Instant,
     load: Arc<Load>,
+    pub(super) next_timer: Instant,
     pub(super) trials: Trials,
     /// A copy of the datagram that is tried.
     pub(super) scratch: Vec<u8>,
@@ -360,9 +361,12 @@ impl Worker {
             return;
         };
         peer.session.publisher.handle_rtcp(now, wall, compound);
-        let wishes = peer.session.subscriber.handle_rtcp(wall, compound);
+        let wishes = peer.session.subscriber.handle_rtcp(now, wall, compound);
         peer.touched = true;
         self.touched.push(slot);
+        if peer.bandwidth.is_stale(peer.session.subscriber.estimator()) {
+            self.allocate(now, slot);
+        }
         for (key, layer) in wishes {
             self.request_keyframe(now, room, key, layer);
         }
@@ -400,8 +404,16 @@ impl Worker {
                 }
                 self.service(now, slot);
             }
+            if self
+                .peers
+                .get(slot)
+                .is_some_and(|peer| peer.bandwidth.due <= now)
+            {
+                self.allocate(now, slot);
+            }
             if let Some(peer) = self.peers.get(slot) {
                 next = next.min(peer.deadline).min(peer.stats_due);
+                next = next.min(peer.bandwidth.due);
             }
         }
         self.service_touched(now);
@@ -501,6 +513,8 @@ impl Worker {
             }
             SessionEvent::Connected => {
                 self.emit(slot, |peer| Event::Connected { peer });
+                self.peers[slot].bandwidth.due = now;
+                self.next_timer = now;
                 self.begin_listening(slot);
             }
             SessionEvent::Silent => self.emit(slot, |peer| Event::MediaSilent { peer }),
@@ -547,6 +561,8 @@ impl Worker {
                 let mut old = std::mem::replace(&mut peer.session, session);
                 old.close(now, &mut self.socket);
                 self.past.add(&old);
+                peer.session.publish_limit.set(now, peer.publish_limit);
+                peer.bandwidth = Bandwidth::renewed(now, &peer.bandwidth);
                 peer.touched = true;
                 if peer.params.delivery == super::Delivery::Mixed {
                     self.begin_mixed(slot);

@@ -8,6 +8,7 @@ pub mod browser;
 pub mod call;
 pub mod firewall;
 pub mod media;
+pub mod network;
 pub mod page;
 pub mod peer;
 pub mod person;

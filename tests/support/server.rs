@@ -58,6 +58,11 @@ impl Server {
         format!("http://localhost:{}/?{query}", self.port)
     }
 
+    /// The page's origin for those who reach the server over a [`super::network::Network`].
+    pub fn origin_afar(&self) -> String {
+        format!("http://{}:{}", super::network::SERVER, self.port)
+    }
+
     /// Address of the socket.
     pub fn socket(&self) -> String {
         format!("ws://127.0.0.1:{}/ws", self.port)

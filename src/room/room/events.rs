@@ -107,6 +107,14 @@ impl Room {
         }
     }
 
+    pub(super) fn bitrate_adjusted(&mut self, peer: PeerId, key: TrackKey, bitrate: u64) {
+        let Some(track) = self.tracks.get(&key) else {
+            return;
+        };
+        let track_id = track.published.track_id.clone();
+        self.notify_member(peer, Notice::BitrateAdjusted { track_id, bitrate });
+    }
+
     pub(super) fn speaking(&mut self, now: Instant, peer: PeerId, speaking: bool) {
         if let Some(member) = self.members.get_mut(&peer)
             && member.link != Link::Lost

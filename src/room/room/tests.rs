@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::room::{LayoutRequest, ModeReason, TrackRef};
+use crate::room::channel::ChannelReport;
+use crate::room::{LayoutRequest, ModeReason, Quality, TrackRef};
 use crate::rtp::params::{Codec, Ssrc};
 use crate::worker::{LayoutKind, PublishedTrack, Renegotiation, SPEAKING_HOLD, VoiceReport};
 
@@ -755,6 +756,88 @@ fn a_limit_on_receiving_is_passed_on_and_outlives_a_lost_connection() {
     bench.take_commands();
     bench.request(ANN, Request::Offer("v=0".into()));
     assert!(bench.take_commands()[0].contains("max_receive_bps: Some(120000)"));
+}
+
+#[test]
+fn bounds_of_quality_and_sending_are_passed_on_and_outlive_a_lost_connection() {
+    let mut bench = two_connected();
+    bench.request(ANN, Request::SwitchQuality(Quality::None));
+    bench.request(ANN, Request::PublishBandwidth(500_000));
+    let bounds = [
+        "SetTarget { peer: peer 0000000000000001, target: Paused }",
+        "SetPublishLimit { peer: peer 0000000000000001, bps: Some(500000) }",
+    ];
+    assert_eq!(bench.take_commands(), bounds);
+    bench.event(Event::Disconnected {
+        peer: ANN,
+        reason: "test".into(),
+    });
+    bench.take_commands();
+    bench.request(ANN, Request::SwitchQuality(Quality::None));
+    assert!(bench.take_commands().is_empty(), "nobody to tell");
+    bench.request(ANN, Request::Offer("v=0".into()));
+    assert_eq!(bench.take_commands()[1..3], bounds);
+    let layer = |spatial, temporal| Quality::Layer { spatial, temporal };
+    for (quality, meant) in [
+        (layer(1, Some(0)), "UpTo { layer: Layer(1), temporal: 0 }"),
+        (layer(0, None), "UpTo { layer: Layer(0), temporal: 255 }"),
+        (layer(2, Some(2)), "UpTo { layer: Layer(2), temporal: 2 }"),
+    ] {
+        bench.request(ANN, Request::SwitchQuality(quality));
+        assert!(bench.take_commands()[0].contains(meant), "{meant}");
+    }
+    bench.request(ANN, Request::PublishBandwidth(0));
+    assert!(bench.take_commands()[0].contains("bps: None"));
+}
+
+#[test]
+fn the_size_of_an_element_is_that_of_the_subscribed_track() {
+    let mut bench = two_connected();
+    bench.publish(ANN, 1, "cam");
+    bench.type_as(ANN, "cam", SourceType::Media);
+    let size = |track_id: &str| {
+        Request::Report(ChannelReport::VideoSize {
+            track_id: track_id.into(),
+            width: 320,
+            height: 180,
+        })
+    };
+    bench.take_commands();
+    bench.request(BEN, size("cam"));
+    assert!(bench.take_commands().is_empty(), "not subscribed");
+    bench.subscribe(BEN, &[(ANN, "cam")]);
+    bench.take_commands();
+    bench.request(BEN, size("cam"));
+    let commands = bench.take_commands();
+    assert!(commands[0].starts_with("SetVideoSize"), "{commands:?}");
+    assert!(commands[0].ends_with("width: 320, height: 180 }"));
+    bench.request(BEN, size("other"));
+    assert!(bench.take_commands().is_empty());
+}
+
+#[test]
+fn what_the_worker_adjusts_is_told_by_the_publishers_id() {
+    let mut bench = two_connected();
+    bench.publish(ANN, 1, "cam");
+    bench.told(BEN);
+    for track in [TrackKey(1), TrackKey(1000)] {
+        bench.event(Event::BitrateAdjusted {
+            peer: BEN,
+            track,
+            bitrate: 150_000,
+        });
+    }
+    bench.event(Event::NetworkCondition {
+        peer: BEN,
+        stable: false,
+    });
+    let adjusted = Notice::BitrateAdjusted {
+        track_id: "cam".into(),
+        bitrate: 150_000,
+    };
+    let told = bench.told(BEN);
+    assert!(told.contains(&adjusted), "{told:?}");
+    assert!(told.contains(&Notice::NetworkCondition { stable: false }));
 }
 
 #[test]

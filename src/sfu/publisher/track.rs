@@ -8,7 +8,6 @@ use super::layer::LayerStream;
 use crate::ids::TrackKey;
 use crate::rtp::extension::Extensions;
 use crate::rtp::header::RtpPacket;
-use crate::rtp::nack::GapChange;
 use crate::rtp::params::{Codec, Encodings, MediaKind, PayloadParams, ReceiveLine, Ssrc};
 use crate::rtp::red::Red;
 use crate::rtp::rtcp::write;
@@ -106,16 +105,20 @@ impl Track {
             media.payload.len(),
             media.recovered,
         );
-        let overflow =
-            media.params.nack && stream.nack.handle_packet(now, media.seq) == GapChange::Overflow;
+        if media.params.nack {
+            stream.nack.handle_packet(now, media.seq);
+        }
         let descriptor = extensions.dependency_descriptor;
         let shown = layer.inspector.inspect(codec, media.payload, descriptor);
         if shown.keyframe {
+            stream.nack.handle_keyframe(media.seq);
             layer.keyframes.handle_keyframe();
-        } else if overflow && alone && codec.kind() == MediaKind::Video {
-            // Of several layers, those who need this one ask.
+        } else if stream.nack.is_broken() && alone && codec.kind() == MediaKind::Video {
+            // Asked for with every packet until it comes: the request may be lost, too. Of several layers only one that
+            // somebody gets is worth it.
             layer.keyframes.request(now);
         }
+        let broken = stream.nack.is_broken();
         if media.payload.is_empty() && self.codec.is_none() {
             return Err(DropReason::Padding);
         }
@@ -151,6 +154,7 @@ impl Track {
             marker: packet.marker,
             keyframe: shown.keyframe,
             recovered: media.recovered,
+            broken,
             level: extensions.audio_level,
             orientation: extensions.video_orientation,
             dependency_descriptor: descriptor,

@@ -197,6 +197,10 @@ impl ServerMessage {
             Notice::Layout(layout) => ServerMessage::Layout(layout),
             Notice::ActiveSpeaker(client_id) => ServerMessage::ActiveSpeaker { client_id },
             Notice::Voice(report) => ServerMessage::VoiceDetected((&*report).into()),
+            Notice::BitrateAdjusted { track_id, bitrate } => {
+                ServerMessage::BitrateAdjusted { track_id, bitrate }
+            }
+            Notice::NetworkCondition { stable } => ServerMessage::NetworkCondition { stable },
             Notice::Chat { from, text, at } => ServerMessage::Chat { from, text, at },
             Notice::Stats(stats) => ServerMessage::TrackStats(Box::new((&*stats).into())),
             Notice::Error(text) => ServerMessage::Error(text),
