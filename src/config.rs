@@ -13,9 +13,12 @@ use crate::reach::IceServer;
 use crate::room::Limits;
 use crate::signalling::session::SessionOptions;
 use crate::turn::{PeerPolicy, PeersError};
+use crate::worker::VoiceLimits;
 
 /// The slowest link sends a request's headers in less.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest number of forwarded sounds or cameras that can be asked for: each packet looks at each place.
+pub(crate) const MAX_STREAMS: u64 = 64;
 /// How often sockets are pinged.
 const PING: Duration = Duration::from_secs(4);
 /// A socket from which nothing comes for this long is dead: two pings were not answered. With [`GONE_AFTER`], which runs
@@ -125,6 +128,10 @@ pub struct Arguments {
     #[arg(long, env = "TALKSY_ICE_SERVERS", value_name = "JSON")]
     pub ice_servers: Option<String>,
 
+    /// How many voices of a mixed room are heard at once, the loudest ones (K)
+    #[arg(long, env = "TALKSY_MIX_SPEAKERS", default_value_t = 3)]
+    pub mix_speakers: usize,
+
     /// An empty room is removed after this many seconds
     #[arg(long, env = "TALKSY_ROOM_EMPTY_SECONDS", default_value_t = 60)]
     pub room_empty_seconds: u64,
@@ -140,6 +147,19 @@ pub struct Arguments {
     /// Published tracks of one participant at one time
     #[arg(long, env = "TALKSY_MAX_TRACKS_PER_PEER", default_value_t = 8)]
     pub max_tracks_per_peer: usize,
+
+    /// Sounds of one room that are forwarded to each participant at one time: the loudest. 0: all of them
+    #[arg(
+        long,
+        env = "TALKSY_MAX_AUDIO_STREAMS",
+        default_value_t = 16,
+        value_name = "N"
+    )]
+    pub max_audio_streams: usize,
+
+    /// Cameras of one room that are forwarded to each participant at one time: of those who spoke last. 0: all of them
+    #[arg(long, env = "TALKSY_LAST_N", default_value_t = 0, value_name = "N")]
+    pub last_n: usize,
 
     /// Signalling sockets at one time
     #[arg(long, env = "TALKSY_MAX_SOCKETS", default_value_t = 10_000)]
@@ -261,6 +281,8 @@ pub struct Settings {
     pub turn_peers: String,
     /// ICE servers of the operator.
     pub ice_servers: Vec<IceServer>,
+    /// Voices that are heard at once in a mix.
+    pub mix_speakers: usize,
     /// Limits of each room.
     pub limits: Limits,
     /// Rooms at one time.
@@ -285,6 +307,7 @@ impl Arguments {
             1,
             31_536_000,
         )?;
+        range("--mix-speakers", self.mix_speakers as u64, 1, 16)?;
         range("--max-rooms", self.max_rooms as u64, 1, 1_000_000)?;
         range(
             "--max-peers-per-room",
@@ -298,6 +321,13 @@ impl Arguments {
             1,
             256,
         )?;
+        range(
+            "--max-audio-streams",
+            self.max_audio_streams as u64,
+            0,
+            MAX_STREAMS,
+        )?;
+        range("--last-n", self.last_n as u64, 0, MAX_STREAMS)?;
         range("--max-sockets", self.max_sockets as u64, 1, 1_000_000)?;
         range("--max-message-kib", self.max_message_kib as u64, 16, 16_384)?;
         if let Some(demo) = self.demo {
@@ -317,10 +347,15 @@ impl Arguments {
             turn_port: self.turn_enabled.then_some(self.turn_port),
             turn_peers: self.checked_turn_peers()?,
             ice_servers: ice_servers(self.ice_servers.as_deref().unwrap_or_default())?,
+            mix_speakers: self.mix_speakers,
             limits: Limits {
                 peers_per_room: self.max_peers_per_room,
                 tracks_per_peer: self.max_tracks_per_peer,
                 empty_for: Duration::from_secs(self.room_empty_seconds),
+                voices: VoiceLimits {
+                    audio: stream_limit(self.max_audio_streams),
+                    video: stream_limit(self.last_n),
+                },
                 gone_after: GONE_AFTER,
             },
             max_rooms: self.max_rooms,
@@ -399,6 +434,11 @@ impl Arguments {
 /// Container files often set a variable to nothing when they mean to leave it out.
 fn given(path: &Option<PathBuf>) -> Option<&PathBuf> {
     path.as_ref().filter(|p| !p.as_os_str().is_empty())
+}
+
+/// 0 stands for no limit.
+pub(crate) fn stream_limit(limit: usize) -> Option<usize> {
+    (limit > 0).then_some(limit)
 }
 
 /// As many as can handle packets at once. The codec threads share the cores with them, and the system's scheduler is fair:
@@ -609,6 +649,8 @@ mod tests {
         for args in [
             ["--workers", "0"],
             ["--max-rooms", "0"],
+            ["--mix-speakers", "0"],
+            ["--mix-speakers", "17"],
             ["--demo", "26"],
             ["--max-message-kib", "1"],
             ["--room-empty-seconds", "0"],

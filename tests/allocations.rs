@@ -76,6 +76,7 @@ fn payloads() -> Vec<PayloadParams> {
         payload_type: 102,
         codec: Codec::H264,
         rtx: Some(103),
+        red: None,
         nack: true,
         pli: true,
         fir: true,
@@ -157,8 +158,8 @@ impl Bench {
                 subscriber.attach(7, received.track, received.codec);
             }
             self.out.clear();
-            sent += usize::from(subscriber.forward(now, 7, &received, &mut self.out).is_ok());
-            subscriber.handle_rtcp(Ntp(1 << 40), &self.nack);
+            sent += usize::from(subscriber.send(now, 7, &received, &mut self.out).is_ok());
+            subscriber.handle_rtcp(now, Ntp(1 << 40), &self.nack);
             while subscriber.poll_retransmission(now, &mut self.out).is_some() {
                 sent += 1;
             }

@@ -39,6 +39,7 @@ impl Server {
             first_port: 0,
             workers: 1,
             theme: Default::default(),
+            mix_speakers: 3,
         });
         let mut media = media.expect("the media side starts");
         let (sender, events) = mpsc::channel(4096);
@@ -47,6 +48,7 @@ impl Server {
         let opened = worker.send(Command::OpenRoom {
             room,
             events: sender,
+            voices: Default::default(),
         });
         opened.expect("room in the queue");
         Server {

@@ -76,6 +76,7 @@ impl Sum {
             figures.mixed_rooms as u64,
         );
         self.add_traffic(figures);
+        self.add_bandwidth(figures);
         self.add_codecs(figures);
         self.add_drops(figures);
     }
@@ -124,6 +125,23 @@ impl Sum {
         {
             let labels = format!("direction=\"{direction}\"");
             self.count("talksy_media_stream_datagrams_total", labels, datagrams);
+        }
+    }
+
+    /// The pacer's drops stand among those of the delivery.
+    fn add_bandwidth(&mut self, figures: &WorkerFigures) {
+        let (measured, sum) = figures.estimates;
+        let counters = &figures.bandwidth;
+        for (metric, count) in [
+            ("talksy_estimates", measured),
+            ("talksy_estimate_bits_per_second", sum),
+            ("talksy_estimate_decreases_total", counters.decreases),
+            ("talksy_probes_total", counters.probes.0),
+            ("talksy_probes_raised_total", counters.probes.1),
+            ("talksy_layer_changes_total", counters.changes),
+            ("talksy_pauses_total", counters.pauses),
+        ] {
+            self.count(metric, String::new(), count);
         }
     }
 

@@ -17,6 +17,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use tokio::sync::Semaphore;
 
+use crate::config::MAX_STREAMS;
 use crate::room::LayoutError;
 use crate::signalling::counters::Refusal;
 use crate::signalling::protocol::ProtocolError;
@@ -92,6 +93,8 @@ enum HttpError {
     Query(#[from] QueryError),
     #[error(transparent)]
     Room(#[from] crate::room::manager::RoomError),
+    #[error("{key} is a number from 0, for all, to {MAX_STREAMS}: change it or leave it out")]
+    Limit { key: &'static str },
     #[error(transparent)]
     Message(#[from] ProtocolError),
     #[error(transparent)]
@@ -107,7 +110,9 @@ enum HttpError {
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let status = match self {
-            HttpError::Query(_) | HttpError::Message(_) => StatusCode::BAD_REQUEST,
+            HttpError::Query(_) | HttpError::Message(_) | HttpError::Limit { .. } => {
+                StatusCode::BAD_REQUEST
+            }
             HttpError::Layout(_) => StatusCode::CONFLICT,
             HttpError::UnknownRoom(_) => StatusCode::NOT_FOUND,
             HttpError::Room(_) | HttpError::TooManySockets | HttpError::ShuttingDown => {

@@ -41,6 +41,15 @@ pub enum RoomError {
     NoWorker,
 }
 
+/// What one room is to forward, where that differs from other rooms. `Some(None)`: everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VoiceWishes {
+    /// Sounds at one time.
+    pub audio: Option<Option<usize>>,
+    /// Cameras at one time.
+    pub video: Option<Option<usize>>,
+}
+
 /// Makes rooms on demand and finds them. Cheap to clone.
 #[derive(Clone)]
 pub struct RoomManager {
@@ -79,10 +88,13 @@ impl RoomManager {
         }
     }
 
-    /// Makes a room with a random id and returns that.
-    pub fn create(&self) -> Result<String, RoomError> {
+    /// Makes a room with a random id and returns that. What `audio` and `video` do not say is as in every room.
+    pub fn create(&self, wishes: VoiceWishes) -> Result<String, RoomError> {
         let id = random_room_id();
-        self.open(&id)?;
+        let mut limits = self.shared.limits;
+        limits.voices.audio = wishes.audio.unwrap_or(limits.voices.audio);
+        limits.voices.video = wishes.video.unwrap_or(limits.voices.video);
+        self.open_with(&id, limits)?;
         Ok(id)
     }
 
@@ -177,6 +189,10 @@ impl RoomManager {
     }
 
     fn open(&self, id: &str) -> Result<mpsc::Sender<Message>, RoomError> {
+        self.open_with(id, self.shared.limits)
+    }
+
+    fn open_with(&self, id: &str, limits: Limits) -> Result<mpsc::Sender<Message>, RoomError> {
         let mut map = self.shared.lock();
         if map.closed {
             return Err(RoomError::ShuttingDown);
@@ -205,7 +221,6 @@ impl RoomManager {
             key,
         };
         let handle = self.shared.workers[worker].clone();
-        let limits = self.shared.limits;
         tokio::spawn(RoomTask::new(id.to_owned(), key, limits, handle, receiver, place).run());
         Ok(inbox)
     }

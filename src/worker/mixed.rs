@@ -147,6 +147,7 @@ impl Worker {
         let is_heard = room.members.iter().any(listens);
         if room.bus.is_some() && (!is_heard || room.is_mix_broken()) {
             room.end_mix();
+            room.voices.forget_decoded();
             let tracks = self.tracks.values_mut();
             tracks.filter(|track| track.room == key).for_each(|track| {
                 track.tapped = false;
@@ -212,6 +213,9 @@ impl Worker {
             });
         }
         bus.set_participants(participants);
+        if is_new {
+            self.begin_decoding(key);
+        }
     }
 
     /// The tiles of the picture that a mixed peer receives.
@@ -251,12 +255,7 @@ impl Worker {
                 speaking,
             } => {
                 for (id, is_speaking) in speaking {
-                    if let Some(&slot) = self.slots.get(&id)
-                        && !self.peers[slot].has_levels
-                    {
-                        self.peers[slot].speaking.set(is_speaking);
-                        self.on_speaking(slot, is_speaking);
-                    }
+                    self.on_decoded(id, is_speaking);
                 }
                 for frame in &frames {
                     self.send_audio(now, room, frame, &routes);
@@ -396,7 +395,7 @@ impl Worker {
             })
             .collect();
         let peers = &mut self.peers;
-        let dirty = &mut self.dirty;
+        let (dirty, next_timer) = (&mut self.dirty, &mut self.next_timer);
         let mut wants_keyframe = false;
         self.packetizer.packetize(access_unit, |payload, last| {
             let packet = next_packet(stream, Codec::H264, timestamp, last, keyframe, payload);
@@ -406,6 +405,9 @@ impl Worker {
                 };
                 let forwarding = peer.session.forward(now, sender, &packet);
                 wants_keyframe |= forwarding == Forwarding::WantsKeyframe;
+                if forwarding == Forwarding::Held {
+                    *next_timer = (*next_timer).min(peer.wake_for_pacer());
+                }
                 if forwarding == Forwarding::Queued && !std::mem::replace(&mut peer.dirty, true) {
                     dirty.push(slot);
                 }
@@ -454,6 +456,8 @@ fn next_packet<'p>(
         level: None,
         orientation: None,
         dependency_descriptor: None,
+        red: None,
+        within_red: false,
         payload,
     }
 }

@@ -4,6 +4,7 @@
 //! Packets never leave this thread between their arrival and their last departure.
 
 mod acceptor;
+mod bandwidth;
 mod control;
 mod delivery;
 mod demux;
@@ -20,6 +21,7 @@ mod state;
 mod streams;
 mod tcp;
 mod thread;
+mod voices;
 
 pub use crate::mcu::bus::{LayoutTile, MixedLayout};
 pub use crate::mcu::video::LayoutWish;
@@ -29,10 +31,12 @@ pub use acceptor::{Acceptor, AcceptorCounters, Directory, Incoming, listen};
 pub use figures::WorkerFigures;
 pub use load::Load;
 pub use network::is_missing_family;
+pub use speaking::{HOLD as SPEAKING_HOLD, VoicePacket};
 pub use start::{Media, MediaConfig, StartError, start_all};
 pub use talksy_mixer::video::layout::Kind as LayoutKind;
 pub use tcp::canonical;
 pub use thread::{WorkerConfig, start as start_worker};
+pub use voices::VoiceReport;
 
 use std::time::Duration;
 
@@ -45,6 +49,15 @@ pub enum Delivery {
     Forward,
     /// MCU: one mixed audio and one composited video track.
     Mixed,
+}
+
+/// How much of a large room each forwarded client gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VoiceLimits {
+    /// Sounds that are forwarded at one time: the loudest. `None`: all.
+    pub audio: Option<usize>,
+    /// Cameras that are forwarded at one time: of those who spoke last. Screens are forwarded besides. `None`: all.
+    pub video: Option<usize>,
 }
 
 /// What a peer is when it enters a worker.
@@ -70,6 +83,8 @@ pub enum Command {
         room: RoomKey,
         /// Where [`Event`]s of this room go.
         events: EventSender,
+        /// How much of it is forwarded.
+        voices: VoiceLimits,
     },
     /// The room is gone, with all of its peers.
     CloseRoom {
@@ -133,6 +148,24 @@ pub enum Command {
     },
     /// Bit/s that the peer wants to receive at most; `None` takes the limit away.
     SetReceiveLimit {
+        /// Who.
+        peer: PeerId,
+        /// Bit/s.
+        bps: Option<u64>,
+    },
+    /// The peer shows a track in an element of this size.
+    SetVideoSize {
+        /// Who.
+        peer: PeerId,
+        /// Which track.
+        track: TrackKey,
+        /// Pixels; 0 is off screen.
+        width: u32,
+        /// Pixels; 0 is off screen.
+        height: u32,
+    },
+    /// Bit/s that the peer may send at most; `None` takes the limit away.
+    SetPublishLimit {
         /// Who.
         peer: PeerId,
         /// Bit/s.
@@ -310,12 +343,40 @@ pub enum Event {
         /// Speaks now?
         speaking: bool,
     },
+    /// The room has another dominant speaker. Where nobody speaks, the last one stays.
+    ActiveSpeaker {
+        /// Who.
+        peer: PeerId,
+    },
+    /// As [`Event::Speaking`], with the packets that showed it; only where the client's packets tell their level.
+    Voice {
+        /// Whose.
+        peer: PeerId,
+        /// What was heard.
+        report: std::sync::Arc<VoiceReport>,
+    },
     /// The tiles of the picture that this peer receives; sent on change and to every new listener.
     Layout {
         /// To whom.
         peer: PeerId,
         /// Who is where.
         layout: MixedLayout,
+    },
+    /// Another layer of a track is forwarded to this peer than before, or none.
+    BitrateAdjusted {
+        /// To whom.
+        peer: PeerId,
+        /// What.
+        track: TrackKey,
+        /// Bit/s of payload; 0: paused.
+        bitrate: u64,
+    },
+    /// The link to a peer became good or bad.
+    NetworkCondition {
+        /// Whose.
+        peer: PeerId,
+        /// Everything that it wants fits, without loss or delay.
+        stable: bool,
     },
     /// The figures of one peer, once a second while it has a connection.
     Stats {

@@ -10,7 +10,7 @@ use crate::ids::TrackKey;
 use crate::rtp::demux::{DatagramKind, classify};
 use crate::rtp::ntp::Ntp;
 use crate::rtp::params::{ReceiveLine, SendLine, Ssrc};
-use crate::sfu::{DropReason, Publisher, Received, SenderClock, Subscriber};
+use crate::sfu::{DropReason, PublishLimit, Publisher, Received, SenderClock, Sending, Subscriber};
 use crate::transport::negotiation::{
     LocalTransport, NegotiationConfig, NegotiationError, Negotiator, Output, RemoteTransport,
     TransportPort,
@@ -108,6 +108,8 @@ pub enum SessionEvent {
 pub enum Forwarding {
     /// It is in the outbox.
     Queued,
+    /// The pacer keeps it for a moment: the session's timer has changed.
+    Held,
     /// Nothing flows on this sender before a keyframe.
     WantsKeyframe,
     /// It is not for this sender, or nothing can be sent yet.
@@ -139,6 +141,8 @@ pub struct Session {
     pub publisher: Publisher,
     /// What the peer is sent.
     pub subscriber: Subscriber,
+    /// What the peer may send.
+    pub publish_limit: PublishLimit,
     /// Sealed packets of this pass.
     pub outbox: Outbox,
     path: Option<Path>,
@@ -235,6 +239,7 @@ impl Session {
             connected: false,
             publisher: Publisher::new(own_ssrc),
             subscriber: Subscriber::new(own_ssrc),
+            publish_limit: PublishLimit::default(),
             outbox: Outbox::default(),
             path: None,
             streams: Vec::new(),
@@ -477,11 +482,10 @@ impl Session {
         };
         let outbox = &mut self.outbox;
         let start = outbox.bytes.len();
-        let header = self
-            .subscriber
-            .forward(now, sender, packet, &mut outbox.bytes);
-        match header {
-            Ok(header) => {
+        let sending = self.subscriber.send(now, sender, packet, &mut outbox.bytes);
+        match sending {
+            Ok(Sending::Held) => Forwarding::Held,
+            Ok(Sending::Now(header)) => {
                 let sealed = send.seal_rtp(&mut outbox.bytes, start, header).is_ok();
                 if outbox.commit(start, sealed) {
                     Forwarding::Queued
@@ -525,10 +529,11 @@ impl Session {
         control
             .chain(self.publisher.poll_timeout())
             .chain(self.subscriber.poll_timeout())
+            .chain(self.publish_limit.poll_timeout())
             .min()
     }
 
-    /// Reports, feedback and retransmissions that are due, sealed into the outbox.
+    /// Reports, feedback, retransmissions, video that had to wait, and padding that are due, sealed into the outbox.
     pub fn poll_media(
         &mut self,
         now: Instant,
@@ -551,9 +556,31 @@ impl Session {
             let sealed = send.seal_rtcp(&mut outbox.bytes, start).is_ok();
             outbox.commit(start, sealed);
         }
+        let start = outbox.bytes.len();
+        let own = self.subscriber.own_ssrc();
+        if self
+            .publish_limit
+            .poll_timeout()
+            .is_some_and(|at| at <= now)
+        {
+            let streams = self.publisher.ssrcs();
+            if self
+                .publish_limit
+                .poll(now, own, &streams, &mut outbox.bytes)
+            {
+                let sealed = send.seal_rtcp(&mut outbox.bytes, start).is_ok();
+                outbox.commit(start, sealed);
+            }
+        }
         loop {
             let start = outbox.bytes.len();
-            let Some(header) = self.subscriber.poll_retransmission(now, &mut outbox.bytes) else {
+            let bytes = &mut outbox.bytes;
+            let Some(header) = self
+                .subscriber
+                .poll_retransmission(now, bytes)
+                .or_else(|| self.subscriber.poll_paced(now, bytes))
+                .or_else(|| self.subscriber.poll_padding(now, bytes))
+            else {
                 break;
             };
             let sealed = send.seal_rtp(&mut outbox.bytes, start, header).is_ok();

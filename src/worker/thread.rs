@@ -15,9 +15,11 @@ use crate::mcu::bus::{BusOutput, BusSender, CodecPools, OUTPUT_QUEUE};
 use crate::rtp::demux::{DatagramKind, classify};
 use crate::rtp::h264::Packetizer;
 use crate::rtp::ntp::Ntp;
+use crate::rtp::params::MediaKind;
 use crate::sfu::SenderClock;
 use crate::transport::{Identity, TransportError};
 use crate::worker::acceptor::Directory;
+use crate::worker::bandwidth::Bandwidth;
 use crate::worker::demux::{Demux, Slot};
 use crate::worker::figures::WorkerFigures;
 use crate::worker::load::Load;
@@ -107,8 +109,8 @@ pub(super) struct Worker {
     poll: Poll,
     commands: Receiver<Command>,
     bus: Receiver<BusOutput>,
-    next_timer: Instant,
     load: Arc<Load>,
+    pub(super) next_timer: Instant,
     pub(super) trials: Trials,
     /// A copy of the datagram that is tried.
     pub(super) scratch: Vec<u8>,
@@ -338,21 +340,14 @@ impl Worker {
     fn handle_packet(&mut self, now: Instant, slot: Slot, packet: &crate::sfu::Received<'_>) {
         let peer = &self.peers[slot];
         if packet.first || (peer.suspended && !peer.published.contains(&packet.track)) {
-            self.publish(slot, packet.track);
+            self.publish(now, slot, packet.track);
             self.flagged = true;
         }
-        if let Some(level) = packet.level {
-            let peer = &mut self.peers[slot];
-            peer.has_levels = true;
-            let muted = self
-                .tracks
-                .get(&packet.track)
-                .is_none_or(|track| track.muted);
-            if !muted
-                && let Some(speaking) = peer.speaking.handle_level(now, level.dbov, level.voice)
-            {
-                self.on_speaking(slot, speaking);
-            }
+        if packet.codec.kind() == MediaKind::Audio {
+            self.hear(now, slot, packet);
+        }
+        for lost in packet.recovered() {
+            self.forward(now, &lost);
         }
         self.forward(now, packet);
     }
@@ -366,9 +361,12 @@ impl Worker {
             return;
         };
         peer.session.publisher.handle_rtcp(now, wall, compound);
-        let wishes = peer.session.subscriber.handle_rtcp(wall, compound);
+        let wishes = peer.session.subscriber.handle_rtcp(now, wall, compound);
         peer.touched = true;
         self.touched.push(slot);
+        if peer.bandwidth.is_stale(peer.session.subscriber.estimator()) {
+            self.allocate(now, slot);
+        }
         for (key, layer) in wishes {
             self.request_keyframe(now, room, key, layer);
         }
@@ -382,6 +380,7 @@ impl Worker {
         for room in self.rooms.values_mut() {
             room.flush_backlog();
         }
+        self.elect(now);
         self.socket.streams.sweep(now);
         let packets = self.socket.packets();
         self.load.note(now, packets, self.peers.len());
@@ -401,12 +400,20 @@ impl Worker {
             if peer.deadline <= now {
                 peer.session.handle_timeout(now);
                 if let Some(speaking) = peer.speaking.handle_timeout(now) {
-                    self.on_speaking(slot, speaking);
+                    self.on_voice(now, slot, None, speaking);
                 }
                 self.service(now, slot);
             }
+            if self
+                .peers
+                .get(slot)
+                .is_some_and(|peer| peer.bandwidth.due <= now)
+            {
+                self.allocate(now, slot);
+            }
             if let Some(peer) = self.peers.get(slot) {
                 next = next.min(peer.deadline).min(peer.stats_due);
+                next = next.min(peer.bandwidth.due);
             }
         }
         self.service_touched(now);
@@ -506,6 +513,8 @@ impl Worker {
             }
             SessionEvent::Connected => {
                 self.emit(slot, |peer| Event::Connected { peer });
+                self.peers[slot].bandwidth.due = now;
+                self.next_timer = now;
                 self.begin_listening(slot);
             }
             SessionEvent::Silent => self.emit(slot, |peer| Event::MediaSilent { peer }),
@@ -552,6 +561,8 @@ impl Worker {
                 let mut old = std::mem::replace(&mut peer.session, session);
                 old.close(now, &mut self.socket);
                 self.past.add(&old);
+                peer.session.publish_limit.set(now, peer.publish_limit);
+                peer.bandwidth = Bandwidth::renewed(now, &peer.bandwidth);
                 peer.touched = true;
                 if peer.params.delivery == super::Delivery::Mixed {
                     self.begin_mixed(slot);

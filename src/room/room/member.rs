@@ -8,7 +8,7 @@ use crate::ids::{PeerId, TrackKey};
 use crate::room::JoinRequest;
 use crate::room::snapshot::PeerSnapshot;
 use crate::stats::PeerStats;
-use crate::worker::{Delivery, PeerParams, PublishedTrack, SourceType};
+use crate::worker::{Delivery, PeerParams, PublishedTrack, SourceType, Target};
 
 #[derive(Debug)]
 pub(super) struct Member {
@@ -24,6 +24,8 @@ pub(super) struct Member {
     pub(super) delivered: BTreeMap<String, TrackKey>,
     pub(super) voice: Voice,
     pub(super) publisher_bandwidth: u64,
+    pub(super) max_publish_bps: Option<u64>,
+    pub(super) target: Target,
     pub(super) publish_limitation: String,
     pub(super) stats: PeerStats,
 }
@@ -76,6 +78,8 @@ impl Member {
                 spoken: Duration::ZERO,
             },
             publisher_bandwidth: 0,
+            max_publish_bps: None,
+            target: Target::BEST,
             publish_limitation: "none".into(),
             stats: PeerStats::default(),
         }
@@ -95,8 +99,15 @@ impl Member {
             id,
             name: self.name.clone(),
             connected: self.link == Link::Connected,
-            publisher_bandwidth: self.publisher_bandwidth,
-            consumer_bandwidth: self.max_receive_bps.unwrap_or(0),
+            publisher_bandwidth: match (self.publisher_bandwidth, self.max_publish_bps) {
+                (0, limit) => limit.unwrap_or(0),
+                (told, limit) => told.min(limit.unwrap_or(told)),
+            },
+            consumer_bandwidth: self
+                .stats
+                .estimate_bps
+                .or(self.max_receive_bps)
+                .unwrap_or(0),
             publish_limitation: self.publish_limitation.clone(),
             voice_activity: self.voice.total(now),
             stats: self.stats.clone(),
@@ -123,6 +134,17 @@ impl Voice {
             Voice::Silent { spoken } => spoken,
             Voice::Speaking { spoken, since } => spoken + now.saturating_duration_since(since),
         }
+    }
+
+    /// It fell silent `hold` ago.
+    pub(super) fn ended(self, now: Instant, hold: Duration) -> Self {
+        let spoken = match self {
+            Voice::Silent { spoken } => spoken,
+            Voice::Speaking { spoken, since } => {
+                spoken + now.saturating_duration_since(since).saturating_sub(hold)
+            }
+        };
+        Voice::Silent { spoken }
     }
 
     pub(super) fn changed(self, now: Instant, speaking: bool) -> Self {

@@ -9,6 +9,7 @@ use crate::ids::TrackKey;
 use crate::rtp::extension::Extensions;
 use crate::rtp::header::RtpPacket;
 use crate::rtp::params::{Codec, Encodings, MediaKind, PayloadParams, ReceiveLine, Ssrc};
+use crate::rtp::red::Red;
 use crate::rtp::rtcp::write;
 use crate::rtp::rtx;
 use crate::sfu::PublishedTrack;
@@ -33,6 +34,7 @@ pub(super) struct Track {
 struct Media<'p> {
     params: PayloadParams,
     payload: &'p [u8],
+    red: Option<Red<'p>>,
     seq: u64,
     recovered: bool,
 }
@@ -124,6 +126,9 @@ impl Track {
             layer.note_packet(now, shown.temporal, media.payload.len());
         }
         let seq = layer.pass(media.seq, shown.keyframe)?;
+        let red = media
+            .red
+            .map(|red| layer.recover(now, red, media.seq, timestamp, media.params.nack));
         let (generation, shift) = (layer.generation(), layer.shift());
         let resized = shown.size.is_some() && layer.size != shown.size;
         if resized {
@@ -153,6 +158,8 @@ impl Track {
             level: extensions.audio_level,
             orientation: extensions.video_orientation,
             dependency_descriptor: descriptor,
+            red,
+            within_red: false,
             payload: media.payload,
         })
     }
@@ -186,6 +193,23 @@ impl Track {
             return Ok(Media {
                 params,
                 payload: packet.payload,
+                red: None,
+                seq,
+                recovered: false,
+            });
+        }
+        if let Some(params) = by(&|params| params.red == Some(payload_type)) {
+            let red = Red::parse(packet.payload).map_err(|_| DropReason::MalformedRed)?;
+            let frame = red.primary();
+            if frame.payload_type != params.payload_type {
+                return Err(DropReason::UnknownPayloadType);
+            }
+            let clock_rate = params.codec.clock_rate();
+            let seq = layer.place(now, packet, clock_rate, &mut self.next_generation)?;
+            return Ok(Media {
+                params,
+                payload: frame.payload,
+                red: Some(red),
                 seq,
                 recovered: false,
             });
@@ -200,6 +224,7 @@ impl Track {
         Ok(Media {
             params,
             payload,
+            red: None,
             seq: stream.place_retransmitted(original)?,
             recovered: true,
         })

@@ -11,7 +11,7 @@ use crate::reach::IceServer;
 use crate::room::{AvailableTrack, DeliveredTrack, ModeReason, Notice, PeerSummary};
 use crate::signalling::figures::ClientFigures;
 use crate::signalling::protocol::layout::layout_name;
-use crate::worker::{Delivery, LayoutTile, MixedLayout, Renegotiation};
+use crate::worker::{self, Delivery, LayoutTile, MixedLayout, Renegotiation, VoiceReport};
 
 /// A message of the server. `Serialize` writes the whole envelope.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,6 +66,11 @@ pub enum ServerMessage {
     },
     /// Everybody in the room.
     RoomPeers(std::sync::Arc<[PeerSummary]>),
+    /// Another dominant speaker.
+    ActiveSpeaker {
+        /// Who; `None`: the last one has left.
+        client_id: Option<PeerId>,
+    },
     /// On which m-line a track sits.
     Delivered(DeliveredTrack),
     /// The tiles of the mixed picture.
@@ -138,6 +143,23 @@ pub struct VoicePacket {
     pub is_voice: bool,
 }
 
+impl From<&VoiceReport> for VoiceDetected {
+    fn from(report: &VoiceReport) -> Self {
+        let packet = |packet: &worker::VoicePacket| VoicePacket {
+            sequence_no: packet.seq,
+            timestamp: packet.timestamp,
+            audio_level: packet.dbov,
+            is_voice: packet.voice,
+        };
+        VoiceDetected {
+            ssrc: report.ssrc.0,
+            track_id: report.track_id.clone(),
+            stream_id: report.stream_id.clone(),
+            packets: report.packets.iter().map(packet).collect(),
+        }
+    }
+}
+
 impl ServerMessage {
     /// The message's text on the wire.
     pub fn to_json(&self) -> String {
@@ -173,6 +195,12 @@ impl ServerMessage {
             Notice::Mode { delivery, reason } => ServerMessage::Mode { delivery, reason },
             Notice::Peers(peers) => ServerMessage::RoomPeers(peers),
             Notice::Layout(layout) => ServerMessage::Layout(layout),
+            Notice::ActiveSpeaker(client_id) => ServerMessage::ActiveSpeaker { client_id },
+            Notice::Voice(report) => ServerMessage::VoiceDetected((&*report).into()),
+            Notice::BitrateAdjusted { track_id, bitrate } => {
+                ServerMessage::BitrateAdjusted { track_id, bitrate }
+            }
+            Notice::NetworkCondition { stable } => ServerMessage::NetworkCondition { stable },
             Notice::Chat { from, text, at } => ServerMessage::Chat { from, text, at },
             Notice::Stats(stats) => ServerMessage::TrackStats(Box::new((&*stats).into())),
             Notice::Error(text) => ServerMessage::Error(text),
@@ -206,6 +234,7 @@ impl ServerMessage {
             ServerMessage::Error(_) => "error",
             ServerMessage::Mode { .. } => "mode",
             ServerMessage::RoomPeers(_) => "room_peers",
+            ServerMessage::ActiveSpeaker { .. } => "active_speaker",
             ServerMessage::Delivered(_) => "delivered",
             ServerMessage::Layout(_) => "layout",
             ServerMessage::Chat { .. } => "chat",
@@ -270,6 +299,9 @@ enum Data<'a> {
     },
     Peers {
         peers: Vec<Peer<'a>>,
+    },
+    Speaker {
+        client_id: Option<String>,
     },
     Delivered {
         mid: &'a str,
@@ -384,6 +416,9 @@ impl<'a> From<&'a ServerMessage> for Data<'a> {
             },
             ServerMessage::RoomPeers(peers) => Data::Peers {
                 peers: peers.iter().map(Peer::from).collect(),
+            },
+            ServerMessage::ActiveSpeaker { client_id } => Data::Speaker {
+                client_id: client_id.map(|id| id.to_string()),
             },
             ServerMessage::Delivered(track) => Data::Delivered {
                 mid: &track.mid,

@@ -235,6 +235,16 @@ fn the_messages_of_part_b() {
         r#"{"status":true,"type":"chat","data":{"text":"hi","from":"00000000000000a1","at":12}}"#,
     );
     golden(
+        ServerMessage::ActiveSpeaker {
+            client_id: Some(ANN),
+        },
+        r#"{"status":true,"type":"active_speaker","data":{"client_id":"00000000000000a1"}}"#,
+    );
+    golden(
+        ServerMessage::ActiveSpeaker { client_id: None },
+        r#"{"status":true,"type":"active_speaker","data":{"client_id":null}}"#,
+    );
+    golden(
         ServerMessage::Delivered(DeliveredTrack {
             mid: "3".into(),
             client_id: Some(ANN),
