@@ -13,14 +13,15 @@ BENCHES ?= mix composite forward
 PYENV := target/pyenv
 
 BUILD_NEEDS := cmake:cmake nasm:nasm c++:g++ pkg-config:pkg-config
-TEST_NEEDS := chromium:chromium chromedriver:chromium-driver ip:iproute2 unshare:util-linux python3:python3 python3:python3-venv espeak-ng:espeak-ng aplay:alsa-utils
+TEST_NEEDS := chromium:chromium chromedriver:chromium-driver ip:iproute2 nft:nftables ethtool:ethtool unshare:util-linux python3:python3 python3:python3-venv espeak-ng:espeak-ng aplay:alsa-utils
 
 # The namespace has no way out: whatever cargo downloads has to be there before.
 INSIDE := tests/in-namespace env CARGO_NET_OFFLINE=true $(CARGO)
 
 FUZZ_SECONDS ?= 5
+PEERS ?= forward mix
 
-.PHONY: run build test check unit-test browser-test fuzz bench docker-check toolchain soak
+.PHONY: run build test check unit-test browser-test fuzz bench peers docker-check toolchain soak
 
 run: build
 	$(if $(PORT),PORT=$(PORT)) target/release/talksy-unit $(ARGS)
@@ -72,6 +73,13 @@ soak: toolchain
 bench: toolchain
 	@.ci/need $(BUILD_NEEDS)
 	@set -e; for bench in $(BENCHES); do $(CARGO) bench --locked --bench $$bench; done
+
+# Beside other servers, which it installs: see benches/peers/README.md.
+peers: toolchain
+	@.ci/need $(BUILD_NEEDS) ip:iproute2 unshare:util-linux janus:janus
+	$(CARGO) build --release --locked --bin talksy-unit
+	$(CARGO) bench --locked --no-run --bench peers
+	$(INSIDE) bench --bench peers -- $(PEERS)
 
 # The image's steps one by one: the sources that are copied, the build line, the libraries of the binary, the health check.
 docker-check: build

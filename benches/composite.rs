@@ -4,13 +4,14 @@
 //! passes: decoding nine access units, scaling and composing, encoding, and their sum.
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use rustix::time::{ClockId, clock_gettime};
 use talksy_mixer::video::frame::{Plane, PlaneMut, Yuv};
-use talksy_mixer::video::scale::PlaneScaler;
-use talksy_mixer::video::{Compositor, I420, Picture, Size, TileSpec};
+use talksy_mixer::video::layout::Scene;
+use talksy_mixer::video::scale::{Fit, PlaneScaler, TileScaler};
+use talksy_mixer::video::{Compositor, I420, Picture, Size, Theme, TileSpec};
 use talksy_unit::mcu::codec::h264::{Decoder, Encoder, EncoderConfig, has_avx2_assembly};
 
 const SENDERS: usize = 9;
@@ -41,6 +42,7 @@ fn main() {
     composing(&mut criterion);
     criterion.final_summary();
 
+    scaling_against_copying();
     let passes: Vec<Costs> = (0..PASSES).map(|_| pass(&streams)).collect();
     println!(
         "assembly with AVX2: {}; {:.0} kbit/s out",
@@ -53,6 +55,36 @@ fn main() {
     figure("_decode", &passes, |costs| costs.decode);
     figure("_scale", &passes, |costs| costs.scale);
     figure("_encode", &passes, |costs| costs.encode);
+}
+
+/// Scales whole 640x360 pictures to 320x180, and copies their bytes, in turn: prints the medians and their ratio.
+fn scaling_against_copying() {
+    const ROUNDS: usize = 200;
+    let size = |width, height| Size { width, height };
+    let (from, to) = (size(640, 360), size(320, 180));
+    let mut picture = I420::new(from.width, from.height);
+    draw(&mut picture, &texture(3, 1024), 0, 0);
+    let mut tile = I420::new(to.width, to.height);
+    let mut scaler = TileScaler::new(from, to, Fit::Fill);
+    let source = texture(9, from.width * from.height * 3 / 2);
+    let mut copy = vec![0; source.len()];
+    let (mut scaled, mut copied) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let begin = Instant::now();
+        scaler.draw(black_box(picture.view()), black_box(&mut tile).planes_mut());
+        let between = Instant::now();
+        black_box(&mut copy).copy_from_slice(black_box(&source));
+        scaled.push((between - begin).as_secs_f64() * 1e6);
+        copied.push(between.elapsed().as_secs_f64() * 1e6);
+    }
+    let median = |values: &mut Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let (scaled, copied) = (median(&mut scaled), median(&mut copied));
+    println!("figure scale_360p_to_180p_us {scaled:.1} us");
+    println!("figure copy_360p_us {copied:.1} us");
+    println!("figure scale_360p_to_180p_per_copy {:.2}", scaled / copied);
 }
 
 /// Prints the median of one part.
@@ -122,7 +154,11 @@ fn cpu_ms() -> f64 {
 }
 
 fn compositor() -> Compositor {
-    let mut compositor = Compositor::new(CANVAS.width as usize, CANVAS.height as usize);
+    let mut compositor = Compositor::new(
+        CANVAS.width as usize,
+        CANVAS.height as usize,
+        Theme::default(),
+    );
     let tiles: Vec<TileSpec> = (0..SENDERS as u64)
         .map(|id| TileSpec {
             id,
@@ -130,10 +166,10 @@ fn compositor() -> Compositor {
             colour: id,
             speaking: id == 3,
             muted: id % 4 == 1,
-            screen: false,
+            ..TileSpec::default()
         })
         .collect();
-    compositor.set_tiles(&tiles);
+    compositor.set_tiles(Scene::default(), &tiles);
     compositor
 }
 
@@ -216,6 +252,8 @@ fn scaling(criterion: &mut Criterion) {
     for (name, from, to) in [
         ("640x360_copy", (640, 360), (640, 360)),
         ("640x360_half", (640, 360), (320, 180)),
+        ("640x360_quarter", (640, 360), (160, 90)),
+        ("640x360_to_256x144_by_area", (640, 360), (256, 144)),
         ("640x360_to_426x240", (640, 360), (426, 240)),
         ("1280x720_to_426x240", (1280, 720), (426, 240)),
         ("320x180_to_640x360", (320, 180), (640, 360)),

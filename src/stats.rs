@@ -74,6 +74,10 @@ pub struct PeerStats {
     pub bytes_ingress: u64,
     /// All bytes to its address.
     pub bytes_egress: u64,
+    /// Bit/s that may be sent to it, by the estimate of its link and its own limit; `None`: neither is known.
+    pub estimate_bps: Option<u64>,
+    /// Bit/s that it may send, as it was told; `None`: no limit.
+    pub publish_limit_bps: Option<u64>,
     /// Round-trip time from reports, ms.
     pub round_trip_ms: Option<f32>,
 }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use talksy_mixer::audio::{FRAME_SAMPLES, Frame, Hint, Mixer, MixerConfig, OwnerId, SourceKind};
 use talksy_mixer::video::compositor::TileSpec;
 use talksy_mixer::video::frame::Yuv;
-use talksy_mixer::video::{Compositor, I420, Picture as Shown};
+use talksy_mixer::video::layout::Scene;
+use talksy_mixer::video::{Compositor, I420, Picture as Shown, Theme};
 use talksy_unit::demo::{FRAME_DURATION, Picture, PictureLoop, Sound, Turns, VoiceLoop};
 use talksy_unit::ids::{PeerId, TrackKey};
 use talksy_unit::mcu::audio::{
@@ -75,6 +76,7 @@ fn payloads() -> Vec<PayloadParams> {
         payload_type: 102,
         codec: Codec::H264,
         rtx: Some(103),
+        red: None,
         nack: true,
         pli: true,
         fir: true,
@@ -156,8 +158,8 @@ impl Bench {
                 subscriber.attach(7, received.track, received.codec);
             }
             self.out.clear();
-            sent += usize::from(subscriber.forward(now, 7, &received, &mut self.out).is_ok());
-            subscriber.handle_rtcp(Ntp(1 << 40), &self.nack);
+            sent += usize::from(subscriber.send(now, 7, &received, &mut self.out).is_ok());
+            subscriber.handle_rtcp(now, Ntp(1 << 40), &self.nack);
             while subscriber.poll_retransmission(now, &mut self.out).is_some() {
                 sent += 1;
             }
@@ -301,17 +303,17 @@ const CAMERAS: u64 = 9;
 
 #[test]
 fn composing_nine_moving_pictures_allocates_nothing() {
-    let mut compositor = Compositor::new(640, 360);
+    let mut compositor = Compositor::new(640, 360, Theme::default());
     let tile = |id: u64| TileSpec {
         id,
         name: format!("Camera {id}"),
         colour: id,
         speaking: id == 3,
         muted: id == 4,
-        screen: false,
+        ..TileSpec::default()
     };
     let tiles: Vec<TileSpec> = (0..CAMERAS).map(tile).collect();
-    compositor.set_tiles(&tiles);
+    compositor.set_tiles(Scene::default(), &tiles);
     let mut pictures: Vec<I420> = (0..CAMERAS).map(|_| I420::new(640, 360)).collect();
     for round in 0..60u64 {
         for (n, picture) in pictures.iter_mut().enumerate() {
@@ -347,6 +349,8 @@ fn a_tick_of_the_mixed_picture_with_nine_cameras_and_both_rungs_allocates_nothin
         name: format!("Camera {n}"),
         speaking: n == 3,
         muted: n == 4,
+        camera_off: false,
+        avatar: None,
     };
     mix.set_participants((0..CAMERAS).map(participant).collect());
     for n in 0..CAMERAS {

@@ -20,8 +20,8 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio_tungstenite::tungstenite::Message;
 
 const DEADLINE: Duration = Duration::from_secs(10);
-/// A client from whose socket nothing comes for 30 s is gone; what a busy machine needs is added.
-const BROKEN_CLIENT_GONE: Duration = Duration::from_secs(30 + 5);
+/// A client of which nothing comes any more is gone for the others after this time.
+const BROKEN_CLIENT_GONE: Duration = Duration::from_secs(15);
 
 fn room_of(server: &Server, query: &str) -> String {
     format!("{}?room_id=call&publish=0&{query}", server.socket())
@@ -165,7 +165,8 @@ async fn floods_of_joins_offers_and_half_open_connections_disturb_nobody() {
         text if text.contains("\"clients_count\":3") => Ok(()),
         text => Err(text[..text.len().min(200)].to_owned()),
     };
-    eventually("the fleeting clients are gone", DEADLINE, alone).await;
+    // They may come back for a while, but the others do not see them.
+    eventually("the fleeting clients are gone", BROKEN_CLIENT_GONE, alone).await;
     call.is_undisturbed("200 sockets that came and went").await;
 
     let mut half_open = Vec::new();
@@ -430,8 +431,8 @@ async fn a_client_that_never_reads_its_socket_is_let_go() {
     let mut loud = Wire::open(&room_of(&server, "name=loud")).await;
     let line = "x".repeat(4000);
     let started = Instant::now();
-    // Its kernel's buffers take some megabytes first.
-    while server.refused("slow").await == 0 {
+    // Its kernel's buffers take some megabytes first. Whoever does not read answers no pings either.
+    while server.refused("slow").await + server.refused("dead").await == 0 {
         assert!(
             started.elapsed() < Duration::from_secs(60),
             "nobody is let go"

@@ -162,7 +162,8 @@ pub fn connect(
     server: SocketAddr,
     profile: SrtpProfile,
 ) -> io::Result<Connection> {
-    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    // From the address that the server is at: it may be another one than loopback.
+    let socket = UdpSocket::bind((server.ip(), 0))?;
     socket.connect(server)?;
     socket.set_read_timeout(Some(Duration::from_millis(5)))?;
     let credentials = super::sdp::credentials(sdp).ok_or_else(|| io::Error::other("no ufrag"))?;

@@ -40,13 +40,7 @@ const EXTENSIONS: [(&str, &str); 4] = [
 /// The offer of a microphone (mid 0) and a camera (mid 1).
 pub fn offer(local: &Local) -> String {
     let mut out = head("0 1");
-    media(&mut out, local, "audio", &[OPUS], "0");
-    let _ = write!(
-        out,
-        "a=extmap:1 {}\r\na=rtpmap:{OPUS} opus/48000/2\r\na=rtcp-fb:{OPUS} transport-cc\r\n\
-         a=fmtp:{OPUS} minptime=10;useinbandfec=1\r\na=ssrc:{AUDIO_SSRC} cname:bench\r\n",
-        EXTENSIONS[1].1
-    );
+    microphone(&mut out, local);
     media(&mut out, local, "video", &[H264, 103], "1");
     let _ = write!(out, "a=rtpmap:{H264} H264/90000\r\n");
     for feedback in ["transport-cc", "ccm fir", "nack", "nack pli"] {
@@ -59,6 +53,24 @@ pub fn offer(local: &Local) -> String {
          a=ssrc:{VIDEO_SSRC} cname:bench\r\na=ssrc:7 cname:bench\r\n"
     );
     out
+}
+
+/// The offer of a microphone alone. Of the comparison with other servers only.
+#[allow(dead_code)]
+pub fn offer_audio(local: &Local) -> String {
+    let mut out = head("0");
+    microphone(&mut out, local);
+    out
+}
+
+fn microphone(out: &mut String, local: &Local) {
+    media(out, local, "audio", &[OPUS], "0");
+    let _ = write!(
+        out,
+        "a=extmap:1 {}\r\na=rtpmap:{OPUS} opus/48000/2\r\na=rtcp-fb:{OPUS} transport-cc\r\n\
+         a=fmtp:{OPUS} minptime=10;useinbandfec=1\r\na=ssrc:{AUDIO_SSRC} cname:bench\r\n",
+        EXTENSIONS[1].1
+    );
 }
 
 fn head(mids: &str) -> String {
@@ -174,6 +186,7 @@ fn receive_line(section: &str) -> Option<ReceiveLine> {
             payload_type: *numbers.first()?,
             codec,
             rtx: numbers.get(1).copied(),
+            red: None,
             nack: kind == MediaKind::Video,
             pli: false,
             fir: false,

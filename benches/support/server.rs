@@ -34,9 +34,11 @@ pub struct Server {
 impl Server {
     pub fn start(identity: &Identity, profile: SrtpProfile) -> Self {
         let media = start_all(&MediaConfig {
+            tcp_port: None,
             public_ips: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
             first_port: 0,
             workers: 1,
+            theme: Default::default(),
             mix_speakers: 3,
         });
         let mut media = media.expect("the media side starts");
@@ -46,6 +48,7 @@ impl Server {
         let opened = worker.send(Command::OpenRoom {
             room,
             events: sender,
+            voices: Default::default(),
         });
         opened.expect("room in the queue");
         Server {

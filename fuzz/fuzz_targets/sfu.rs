@@ -12,7 +12,7 @@ use talksy_unit::rtp::ntp::Ntp;
 use talksy_unit::rtp::params::{
     AnnouncedSsrc, Codec, Encodings, ExtensionIds, PayloadParams, ReceiveLine, SendLine, Ssrc,
 };
-use talksy_unit::sfu::{Publisher, Subscriber};
+use talksy_unit::sfu::{Layer, Publisher, Subscriber, Target};
 
 const IDS: ExtensionIds = ExtensionIds {
     mid: Some(1),
@@ -24,12 +24,15 @@ const IDS: ExtensionIds = ExtensionIds {
     video_orientation: Some(7),
     dependency_descriptor: Some(8),
 };
-const LINES: [(&str, Codec, u8); 5] = [
+const LINES: [(&str, Codec, u8); 7] = [
     ("a", Codec::Opus, 111),
     ("h", Codec::H264, 102),
     ("8", Codec::Vp8, 96),
     ("9", Codec::Vp9, 98),
     ("1", Codec::Av1, 45),
+    // In three layers.
+    ("H", Codec::H264, 102),
+    ("V", Codec::Vp8, 96),
 ];
 
 fn payloads(codec: Codec, payload_type: u8) -> Vec<PayloadParams> {
@@ -37,6 +40,7 @@ fn payloads(codec: Codec, payload_type: u8) -> Vec<PayloadParams> {
         payload_type,
         codec,
         rtx: Some(payload_type + 1),
+        red: (codec == Codec::Opus).then_some(63),
         nack: true,
         pli: true,
         fir: true,
@@ -46,6 +50,7 @@ fn payloads(codec: Codec, payload_type: u8) -> Vec<PayloadParams> {
 
 fn receive_line(at: usize) -> ReceiveLine {
     let (mid, codec, payload_type) = LINES[at];
+    let layered = mid.chars().all(char::is_uppercase);
     ReceiveLine {
         mid: mid.into(),
         kind: codec.kind(),
@@ -55,7 +60,10 @@ fn receive_line(at: usize) -> ReceiveLine {
             primary: Ssrc(at as u32),
             rtx: Some(Ssrc(at as u32 + 100)),
         }],
-        encodings: Encodings::Single,
+        encodings: match layered {
+            true => Encodings::Rids(["q", "h", "f"].map(String::from).to_vec()),
+            false => Encodings::Single,
+        },
         stream_id: "stream".into(),
         track_id: mid.into(),
     }
@@ -93,17 +101,25 @@ fuzz_target!(|data: &[u8]| {
         out.clear();
         if kind & 1 != 0 {
             publisher.handle_rtcp(now, Ntp(1 << 40), packet);
-            for (track, layer) in subscriber.handle_rtcp(Ntp(1 << 40), packet) {
+            for (track, layer) in subscriber.handle_rtcp(now, Ntp(1 << 40), packet) {
                 publisher.request_keyframe(now, track, layer);
             }
         } else if let Ok(received) = publisher.handle_rtp(now, packet) {
             let sender = LINES.iter().position(|line| line.1 == received.codec);
             let sender = sender.expect("a codec of the lines") as u64;
             subscriber.attach(sender, received.track, received.codec);
-            if let Ok(header_len) = subscriber.forward(now, sender, &received, &mut out) {
-                let written = RtpPacket::parse(&out).expect("what is sent can be read");
-                assert_eq!(written.header_len, header_len);
-                assert_eq!(written.ssrc, Ssrc(sender as u32 + 200));
+            if kind & 2 != 0 {
+                let layer = Layer(kind >> 2 & 3);
+                let temporal = kind >> 4 & 3;
+                subscriber.set_target(sender, Target::UpTo { layer, temporal });
+            }
+            for packet in received.recovered().chain([received]) {
+                out.clear();
+                if let Ok(header_len) = subscriber.forward(now, sender, &packet, &mut out) {
+                    let written = RtpPacket::parse(&out).expect("what is sent can be read");
+                    assert_eq!(written.header_len, header_len);
+                    assert_eq!(written.ssrc, Ssrc(sender as u32 + 200));
+                }
             }
         }
         out.clear();

@@ -15,12 +15,13 @@ use video::{VideoControl, VideoJob};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use crossbeam_queue::ArrayQueue;
+use talksy_mixer::video::Theme;
 
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::mcu::audio::{AudioMix, AudioMixConfig, AudioPacket, AudioRung, AudioTick, MixId};
 use crate::mcu::feed::VideoPacket;
 use crate::mcu::pool::Pool;
-use crate::mcu::video::{Participant, VideoConfig, VideoMix, VideoRung, VideoTick};
+use crate::mcu::video::{LayoutWish, Participant, VideoConfig, VideoMix, VideoRung, VideoTick};
 
 /// Audio packets waiting for the next tick of a room: 200 sources at 50 packets/s have 20 ms of room for a burst
 /// of 80 ms. When it is full the oldest goes: its turn to be played has passed first.
@@ -100,6 +101,17 @@ pub struct LayoutTile {
     pub height: u32,
 }
 
+/// How a mixed picture is divided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MixedLayout {
+    /// The kind as it is shown, and who is pinned.
+    pub shown: LayoutWish,
+    /// Width and height in pixels.
+    pub canvas: (u32, u32),
+    /// Who is where, the large one first. A screen is a tile of who shares it.
+    pub tiles: Vec<LayoutTile>,
+}
+
 /// One encoded 20 ms frame of one mix.
 #[derive(Clone, Debug)]
 pub struct MixedAudio {
@@ -146,10 +158,8 @@ pub enum BusOutput {
         room: RoomKey,
         /// Of which rung.
         rung: VideoRung,
-        /// Pixels.
-        canvas: (u32, u32),
-        /// Who is where.
-        tiles: Vec<LayoutTile>,
+        /// The tiles.
+        layout: MixedLayout,
     },
     /// The decoder of this source cannot go on without a keyframe.
     KeyframeWanted {
@@ -196,13 +206,15 @@ impl BusSender {
     }
 }
 
-/// The two pools of codec threads.
+/// The two pools of codec threads, and what they draw with.
 #[derive(Clone)]
 pub struct CodecPools {
     /// For sound.
     pub audio: Pool,
     /// For pictures.
     pub video: Pool,
+    /// How they look.
+    pub theme: Theme,
     /// How rooms' sound is mixed and encoded.
     pub sound: AudioMixConfig,
 }
@@ -216,6 +228,7 @@ impl CodecPools {
         Ok(CodecPools {
             audio: Pool::start("audio", audio_threads)?,
             video: Pool::start("video", video_threads)?,
+            theme: Theme::default(),
             sound: AudioMixConfig::default(),
         })
     }
@@ -273,6 +286,8 @@ impl Bus {
         let counters = Arc::new(BusCounters::default());
         let broken = Arc::new(AtomicBool::new(false));
         let totals = output.totals.clone();
+        let mut picture = VideoMix::new(VideoConfig::default());
+        picture.set_theme(pools.theme.clone());
         let audio = AudioJob {
             room,
             mix: AudioMix::new(pools.sound),
@@ -286,7 +301,7 @@ impl Bus {
         };
         let video = VideoJob {
             room,
-            mix: VideoMix::new(VideoConfig::default()),
+            mix: picture,
             sources: Vec::new(),
             control: video_commands,
             tap: video_tap.clone(),
@@ -347,6 +362,11 @@ impl Bus {
     /// Everybody who has a tile, in a stable order.
     pub fn set_participants(&self, participants: Vec<Participant>) {
         self.video(VideoControl::Participants(participants));
+    }
+
+    /// How the room wants its picture divided.
+    pub fn set_layout(&self, wish: LayoutWish) {
+        self.video(VideoControl::Layout(wish));
     }
 
     /// A client that is to be sent the mix; without the picture if it cannot decode that.

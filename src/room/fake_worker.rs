@@ -43,7 +43,7 @@ impl FakeWorker {
         let end = tokio::time::Instant::now() + PATIENCE;
         loop {
             while let Ok(command) = self.commands.try_recv() {
-                if let Command::OpenRoom { room, events } = &command {
+                if let Command::OpenRoom { room, events, .. } = &command {
                     self.rooms.push((*room, events.clone()));
                 }
                 if let Some(found) = fits(&command) {
@@ -74,6 +74,11 @@ impl FakeWorker {
             _ => None,
         };
         self.expect("RemovePeer", removed).await;
+    }
+
+    /// The commands that came and that no expectation has looked at.
+    pub fn drain(&mut self) -> Vec<Command> {
+        self.commands.try_iter().collect()
     }
 
     /// Sends an event to the latest room.

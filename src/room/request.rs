@@ -1,7 +1,10 @@
 //! What a client asks of its room, free of the wire's form.
 
+use std::time::Instant;
+
+use crate::ids::PeerId;
 use crate::room::channel::ChannelReport;
-use crate::worker::{Delivery, SourceType};
+use crate::worker::{Delivery, Layer, LayoutKind, SourceType, Target};
 
 /// How a client enters a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,17 +56,39 @@ pub enum Quality {
     },
 }
 
-/// The wire's layout kinds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LayoutKind {
-    /// Equal tiles: the one that the mixer draws.
-    Grid,
-    /// One large tile for whoever speaks.
-    Speaker,
-    /// One large tile for a chosen participant.
-    Pinned,
-    /// One large tile for a shared screen.
-    Screen,
+impl From<Quality> for Target {
+    fn from(quality: Quality) -> Self {
+        match quality {
+            Quality::None => Target::Paused,
+            Quality::Layer { spatial, temporal } => Target::UpTo {
+                layer: Layer(spatial),
+                temporal: temporal.unwrap_or(u8::MAX),
+            },
+        }
+    }
+}
+
+/// How the room's mixed picture should be divided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayoutRequest {
+    /// The kind of picture.
+    pub kind: LayoutKind,
+    /// Client id of who is to be large, unchecked; only for [`LayoutKind::Pinned`].
+    pub pinned: Option<String>,
+}
+
+/// A layout that the room cannot have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// Nobody was named.
+    #[error("layout: pinned needs the client id of who is to be large, as \"pinned\"")]
+    NobodyPinned,
+    /// Nobody in the room has this id.
+    #[error("layout: there is no client {0} in this room to be pinned")]
+    Unknown(String),
+    /// They only watch.
+    #[error("layout: client {0} publishes nothing that could be shown large")]
+    PublishesNothing(PeerId),
 }
 
 /// A published track, as subscribers name it.
@@ -93,7 +118,7 @@ pub enum Request {
     /// Change the delivery mid-call.
     SwitchMode(Mode),
     /// Which picture the mixer should draw.
-    Layout(LayoutKind),
+    Layout(LayoutRequest),
     /// Silence or release one of the client's own tracks.
     Mute {
         /// Track id of the publisher's msid.
@@ -116,4 +141,14 @@ pub enum Request {
     SwitchQuality(Quality),
     /// A report over the data channel `internal`.
     Report(ChannelReport),
+    /// Not the client's own words: its socket broke, and may be resumed.
+    SocketLost {
+        /// When something came over it last.
+        heard: Instant,
+    },
+    /// Not the client's own words: it has a new socket.
+    SocketBack {
+        /// It may have missed anything: it is told what holds now.
+        restate: bool,
+    },
 }

@@ -2,6 +2,7 @@
 
 mod events;
 mod member;
+mod presence;
 mod requests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -15,7 +16,7 @@ use crate::room::roster::Roster;
 use crate::room::snapshot::RoomSnapshot;
 use crate::room::{AvailableTrack, JoinRequest, Mode, Notice, PeerSummary, Request};
 use crate::rtp::params::MediaKind;
-use crate::worker::{Command, Delivery, Event, SourceType};
+use crate::worker::{Command, Delivery, Event, SourceType, VoiceLimits};
 
 /// A published track that its client never types counts as media after this time.
 pub const UNTYPED_FOR: Duration = Duration::from_secs(2);
@@ -32,6 +33,10 @@ pub struct Limits {
     pub tracks_per_peer: usize,
     /// An empty room is removed after this time.
     pub empty_for: Duration,
+    /// How much of the room is forwarded to each member.
+    pub voices: VoiceLimits,
+    /// A member with a broken socket, of which nothing else is heard either, is gone for the others after this time.
+    pub gone_after: Duration,
 }
 
 /// A client that may not enter.
@@ -64,6 +69,8 @@ pub struct Room {
     outputs: VecDeque<Output>,
     roster: Roster,
     guests: u64,
+    /// The dominant speaker; the last one, where nobody speaks.
+    active: Option<PeerId>,
     empty_since: Option<Instant>,
 }
 
@@ -78,6 +85,7 @@ impl Room {
             outputs: VecDeque::new(),
             roster: Roster::default(),
             guests: 0,
+            active: None,
             empty_since: Some(now),
         }
     }
@@ -91,7 +99,13 @@ impl Room {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let typing = self.tracks.values().filter_map(|t| t.typing.deadline());
         let empty = self.empty_since.map(|since| since + self.limits.empty_for);
-        typing.chain(empty).chain(self.roster.due()).min()
+        let gone_after = self.limits.gone_after;
+        let gone = self.members.values().filter_map(|m| m.gone_at(gone_after));
+        typing
+            .chain(empty)
+            .chain(gone)
+            .chain(self.roster.due())
+            .min()
     }
 
     /// Whether the room has been empty for so long that it may go.
@@ -105,9 +119,11 @@ impl Room {
         self.members.len()
     }
 
-    /// The members' figures.
+    /// The figures of those members who are there.
     pub fn snapshot(&self, now: Instant) -> RoomSnapshot {
-        let peers = self.members.iter().map(|(id, m)| m.snapshot(*id, now));
+        let there = |(_, member): &(&PeerId, &Member)| !member.presence.is_hidden();
+        let there = self.members.iter().filter(there);
+        let peers = there.map(|(id, m)| m.snapshot(*id, now));
         RoomSnapshot {
             peers: peers.collect(),
         }
@@ -122,6 +138,7 @@ impl Room {
             .map(|(key, _)| *key)
             .collect();
         self.set_sources(due.into_iter().map(|key| (key, SourceType::Media)));
+        self.hide_gone(now);
         self.tell_peers(now);
     }
 
@@ -174,6 +191,9 @@ impl Room {
         if self.members.is_empty() {
             self.empty_since = Some(now);
         }
+        if self.active == Some(peer) {
+            self.set_active(None);
+        }
         self.roster.touch();
         self.tell_peers(now);
     }
@@ -195,16 +215,19 @@ impl Room {
             Request::Subscribe(tracks) => self.subscribe(peer, &tracks),
             Request::AskRenegotiation => self.ask_renegotiation(peer),
             Request::SwitchMode(mode) => self.switch_mode(peer, mode),
-            Request::Layout(kind) => self.layout(peer, kind),
+            Request::Layout(wanted) => {
+                if let Err(error) = self.set_layout(&wanted) {
+                    self.refuse(peer, error.to_string());
+                }
+            }
             Request::Mute { track_id, muted } => self.mute(peer, &track_id, muted),
             Request::Chat { text, at } => self.chat(peer, &text, at),
             Request::ReceiveLimit(bps) => self.limit_receiving(peer, bps),
-            Request::PublishBandwidth(bps) => self.with_member(peer, |m| {
-                m.publisher_bandwidth = bps;
-            }),
-            // There is one layer until simulcast is accepted: every choice of a client is met by it.
-            Request::SwitchQuality(_) => {}
+            Request::PublishBandwidth(bps) => self.limit_publishing(peer, bps),
+            Request::SwitchQuality(quality) => self.switch_quality(peer, quality),
             Request::Report(report) => self.report(peer, report),
+            Request::SocketLost { heard } => self.socket_lost(peer, heard),
+            Request::SocketBack { restate } => self.socket_back(peer, restate),
         }
         self.tell_peers(now);
     }
@@ -231,6 +254,8 @@ impl Room {
                 self.notify_member(peer, Notice::Renegotiation(reply));
             }
             Event::Connected { peer } => self.connected(peer),
+            Event::MediaSilent { peer } => self.media_silent(now, peer),
+            Event::MediaHeard { peer } => self.media_heard(peer),
             Event::Disconnected { peer, .. } => self.disconnected(now, peer),
             Event::TrackPublished { peer, track } => self.track_published(now, peer, track),
             Event::TrackEnded { peer, track } => self.track_ended(peer, track),
@@ -238,12 +263,16 @@ impl Room {
             // The room's task reads it and makes a request of it: a room never sees JSON.
             Event::ChannelText { .. } => {}
             Event::Speaking { peer, speaking } => self.speaking(now, peer, speaking),
-            Event::Layout {
+            Event::ActiveSpeaker { peer } => self.active_speaker(peer),
+            Event::Voice { peer, report } => self.voice(now, peer, report),
+            Event::Layout { peer, layout } => self.notify_member(peer, Notice::Layout(layout)),
+            Event::BitrateAdjusted {
                 peer,
-                canvas,
-                tiles,
-            } => {
-                self.notify_member(peer, Notice::Layout { canvas, tiles });
+                track,
+                bitrate,
+            } => self.bitrate_adjusted(peer, track, bitrate),
+            Event::NetworkCondition { peer, stable } => {
+                self.notify_member(peer, Notice::NetworkCondition { stable });
             }
             Event::Stats { peer, stats } => self.stats(now, peer, *stats),
             Event::Failed { peer, message } => self.notify_member(peer, Notice::Error(message)),
@@ -300,6 +329,7 @@ impl Room {
         self.tracks.remove(&key);
         for member in self.members.values_mut() {
             member.subscribed.remove(&key);
+            member.delivered.retain(|_, delivered| *delivered != key);
         }
     }
 
@@ -361,19 +391,24 @@ impl Room {
         if !self.roster.take(now) {
             return;
         }
-        let peers: std::sync::Arc<[PeerSummary]> = self
-            .members
+        let peers = self.peer_summaries();
+        for peer in self.member_ids() {
+            self.notify(peer, Notice::Peers(peers.clone()));
+        }
+    }
+
+    /// Everybody who is there.
+    fn peer_summaries(&self) -> std::sync::Arc<[PeerSummary]> {
+        self.members
             .iter()
+            .filter(|(_, member)| !member.presence.is_hidden())
             .map(|(id, member)| PeerSummary {
                 client_id: *id,
                 name: member.name.clone(),
                 speaking: member.voice.is_speaking(),
                 muted: self.is_muted(member),
             })
-            .collect();
-        for peer in self.member_ids() {
-            self.notify(peer, Notice::Peers(peers.clone()));
-        }
+            .collect()
     }
 
     fn is_muted(&self, member: &Member) -> bool {

@@ -14,9 +14,9 @@ pub struct PeerSnapshot {
     pub name: String,
     /// Has a connection now.
     pub connected: bool,
-    /// Bit/s that the client says it can send; 0: it has not said.
+    /// Bit/s that the client can send by its own estimate, and not more than it may; 0: neither is known.
     pub publisher_bandwidth: u64,
-    /// Bit/s that the client wants to receive at most; 0: no limit.
+    /// Bit/s that the client can be sent: the estimate of its link, and its own limit; 0: neither is known.
     pub consumer_bandwidth: u64,
     /// What holds the client's encoder back, in the words of WebRTC stats (`none`, `cpu`, `bandwidth`, `other`).
     pub publish_limitation: String,

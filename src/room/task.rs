@@ -9,7 +9,9 @@ use tokio::time;
 use crate::ids::{PeerId, RoomKey};
 use crate::room::channel::ChannelReport;
 use crate::room::snapshot::RoomSnapshot;
-use crate::room::{JoinError, JoinRequest, Limits, Notice, Output, Request, Room};
+use crate::room::{
+    JoinError, JoinRequest, LayoutError, LayoutRequest, Limits, Notice, Output, Request, Room,
+};
 use crate::worker::{Command, Event, WorkerHandle};
 
 /// Sockets → room. When it is full the socket's reader waits, and its client's TCP connection with it.
@@ -22,7 +24,7 @@ pub const EVENTS: usize = 8192;
 pub const MAILBOX: usize = 512;
 
 /// Commands that the worker had no place for are kept in order and tried again. When more than this many wait,
-/// requests of clients are refused with an error; joins, leaves and the end of the room still queue, and those
+/// requests of clients are refused with an error; joins, leaves, lost sockets and the end of the room still queue, and those
 /// are bounded by the number of members.
 pub const BACKLOG: usize = 256;
 
@@ -60,6 +62,13 @@ pub enum Message {
     Leave {
         /// Who.
         peer: PeerId,
+    },
+    /// Somebody outside of the room wants its picture divided differently.
+    SetLayout {
+        /// How.
+        wanted: LayoutRequest,
+        /// Whether the room can.
+        reply: oneshot::Sender<Result<(), LayoutError>>,
     },
     /// Figures are wanted.
     Snapshot {
@@ -114,6 +123,7 @@ impl<R: Registry> RoomTask<R> {
         task.command(Command::OpenRoom {
             room: key,
             events: event_sender,
+            voices: limits.voices,
         });
         task
     }
@@ -165,6 +175,9 @@ impl<R: Registry> RoomTask<R> {
                 mailbox,
                 reply,
             } => {
+                if let Some(absent) = self.room.gives_way() {
+                    self.leave(absent, "removed: its place is wanted, and it is not there");
+                }
                 let joined = self.room.handle_join(now(), peer, request);
                 if joined.is_ok() {
                     self.mailboxes.insert(peer, mailbox);
@@ -175,6 +188,10 @@ impl<R: Registry> RoomTask<R> {
             }
             Message::Request { peer, request } => self.handle_request(peer, request),
             Message::Leave { peer } => self.leave(peer, "left"),
+            Message::SetLayout { wanted, reply } => {
+                // Who asked may have gone.
+                let _ = reply.send(self.room.set_layout(&wanted));
+            }
             Message::Snapshot { reply } => {
                 let _ = reply.send(self.room.snapshot(now()));
             }
@@ -183,7 +200,11 @@ impl<R: Registry> RoomTask<R> {
     }
 
     fn handle_request(&mut self, peer: PeerId, request: Request) {
-        if self.backlog.len() > BACKLOG {
+        let is_clients_own = !matches!(
+            request,
+            Request::SocketLost { .. } | Request::SocketBack { .. }
+        );
+        if self.backlog.len() > BACKLOG && is_clients_own {
             self.notify(
                 peer,
                 Notice::Error("the server is overloaded: try again in a moment".into()),

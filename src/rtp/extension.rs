@@ -160,6 +160,28 @@ impl<'a> Extensions<'a> {
     }
 }
 
+/// Writes number and departure of a packet into the header that was written when it had to wait, where it has them.
+pub fn stamp(packet: &mut [u8], ids: &ExtensionIds, number: Option<u16>, time: AbsSendTime) {
+    let start = packet.as_ptr().addr();
+    let Ok(parsed) = super::header::RtpPacket::parse(packet) else {
+        return;
+    };
+    let place = |wanted: Option<u8>, size: usize| {
+        let (_, value) = parsed
+            .extension
+            .elements()
+            .find(|(id, value)| Some(*id) == wanted && value.len() == size)?;
+        Some(value.as_ptr().addr() - start)
+    };
+    let (number_at, time_at) = (place(ids.transport_cc, 2), place(ids.abs_send_time, 3));
+    if let (Some(at), Some(number)) = (number_at, number) {
+        packet[at..at + 2].copy_from_slice(&number.to_be_bytes());
+    }
+    if let Some(at) = time_at {
+        packet[at..at + 3].copy_from_slice(&time.0.to_be_bytes()[1..]);
+    }
+}
+
 fn text(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(value).ok()
 }

@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, opens a socket or knows a room. Every parser takes bytes from the network and
 //! answers `Option` or `Result`; none of them panics.
 
+pub mod bwe;
 pub mod demux;
 pub mod dependency_descriptor;
 pub mod extension;
@@ -14,6 +15,7 @@ pub mod ntp;
 pub mod opus;
 pub mod params;
 pub mod reception;
+pub mod red;
 pub mod rtcp;
 pub mod rtx;
 pub mod twcc;

@@ -9,15 +9,19 @@ use super::rewriter::{LeftOut, Rewriter, Rewritten};
 use super::selector::{Admission, Selector};
 use super::{DropReason, Layer, Received, SenderStats, Target};
 use crate::ids::TrackKey;
-use crate::rtp::extension::{AbsSendTime, Extensions};
+use crate::rtp::extension::{self, AbsSendTime, Extensions};
 use crate::rtp::header::HeaderFields;
 use crate::rtp::ntp::Ntp;
-use crate::rtp::params::{Codec, MediaKind, PayloadParams, SendLine, Ssrc};
+use crate::rtp::params::{Codec, ExtensionIds, MediaKind, PayloadParams, SendLine, Ssrc};
 use crate::rtp::rtcp::{ReportBlock, write};
 use crate::rtp::rtx::{PacketMeta, RtxCache, Unavailable};
 
 /// Between two sender reports of a stream.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// Packets between two reports of a receiver at most.
+const MAX_REPORTED: u32 = 100_000;
+/// Bytes of one packet of padding: the most that its last byte can tell.
+const PADDING: u8 = 255;
 /// Until the publisher's clock is known, this often is it asked for.
 const REPORT_RETRY: Duration = Duration::from_millis(100);
 
@@ -26,12 +30,35 @@ const REPORT_RETRY: Duration = Duration::from_millis(100);
 pub(super) struct Leg {
     epoch: Option<Instant>,
     transport_seq: u16,
+    number: Option<u16>,
 }
 
 impl Leg {
     fn next_transport_seq(&mut self) -> u16 {
         self.transport_seq = self.transport_seq.wrapping_add(1);
+        self.number = Some(self.transport_seq);
         self.transport_seq
+    }
+
+    /// The number that was given out since the last call; at most one.
+    pub fn take_number(&mut self) -> Option<u16> {
+        self.number.take()
+    }
+
+    /// As [`Self::take_number`], but what got the number does not leave yet: the next packet has it.
+    pub fn take_back(&mut self) -> bool {
+        let numbered = self.number.take().is_some();
+        if numbered {
+            self.transport_seq = self.transport_seq.wrapping_sub(1);
+        }
+        numbered
+    }
+
+    /// Number and departure of a packet that had to wait.
+    pub fn stamp(&mut self, now: Instant, ids: &ExtensionIds, numbered: bool, packet: &mut [u8]) {
+        let number = numbered.then(|| self.next_transport_seq());
+        let time = self.send_time(now);
+        extension::stamp(packet, ids, number, time);
     }
 
     fn send_time(&mut self, now: Instant) -> AbsSendTime {
@@ -46,6 +73,7 @@ struct Format {
     codec: Codec,
     payload_type: u8,
     rtx: Option<u8>,
+    red: Option<u8>,
     transport_cc: bool,
 }
 
@@ -62,6 +90,7 @@ struct Stream {
     numbering: Numbering,
     cache: RtxCache,
     rtx_seq: u16,
+    last_timestamp: u32,
     packets: u64,
     bytes: u64,
     retransmitted: u64,
@@ -82,6 +111,8 @@ pub(super) struct Forwarder {
     source: Option<Source>,
     selector: Selector,
     stream: Option<Stream>,
+    /// Of the last packet that was forwarded, as generation and timestamp.
+    frame: Option<(u32, u64)>,
 }
 
 impl Forwarder {
@@ -117,6 +148,11 @@ impl Forwarder {
         }
         self.source = Some(Source { track, codec });
         codec.kind() == MediaKind::Video && self.selector.is_closed()
+    }
+
+    /// Sends nothing until the next packet, which goes on without a gap: numbers that were not sent were not given.
+    pub fn pause(&mut self) {
+        self.selector.close();
     }
 
     /// Carries nothing any more.
@@ -189,6 +225,9 @@ impl Forwarder {
             .filter(|stream| stream.active)
             .ok_or(DropReason::NotNegotiated)?;
         let format = stream.format(packet.codec)?;
+        if packet.within_red && format.red.is_some() {
+            return Err(DropReason::WithinRed);
+        }
         match self.selector.admit(packet) {
             Ok(Admission::Continues) => stream.rewriter.set_shift(packet.shift),
             Ok(Admission::Begins) => stream.begin(now, packet),
@@ -197,6 +236,7 @@ impl Forwarder {
             }
             Err(reason) => return Err(reason),
         }
+        self.frame = Some((packet.generation, packet.timestamp));
         stream.send(now, leg, format, packet, out)
     }
 
@@ -217,18 +257,52 @@ impl Forwarder {
         stream.retransmit(now, leg, seq, round_trip, out)
     }
 
-    /// The receiver's view of this stream.
-    pub fn handle_report(&mut self, block: ReportBlock) {
-        if let Some(stream) = &mut self.stream {
-            stream.reported = Some(block);
-        }
+    /// The receiver's view of this stream. Packets that came and that did not since the report before.
+    pub fn handle_report(&mut self, block: ReportBlock) -> (u32, u32) {
+        let Some(stream) = &mut self.stream else {
+            return (0, 0);
+        };
+        let before = stream.reported.replace(block);
+        before.map_or((0, 0), |before| {
+            let expected = block.highest_seq.wrapping_sub(before.highest_seq);
+            // A receiver that begins anew, or nonsense.
+            if expected > MAX_REPORTED {
+                return (0, 0);
+            }
+            let lost = expected * u32::from(block.fraction_lost) / 256;
+            (expected - lost, lost)
+        })
+    }
+
+    /// The ids of its m-line, while it can send.
+    pub fn extensions(&self) -> Option<&ExtensionIds> {
+        let stream = self.stream.as_ref().filter(|stream| stream.active)?;
+        Some(&stream.line.extensions)
+    }
+
+    /// Whether this packet is of another frame than the last one that was forwarded.
+    pub fn begins_frame(&self, packet: &Received<'_>) -> bool {
+        self.frame != Some((packet.generation, packet.timestamp))
+    }
+
+    /// Nothing more goes through before a keyframe.
+    pub fn interrupt(&mut self) {
+        self.selector.close();
+    }
+
+    /// Appends a packet of nothing but padding, as a retransmission: its stream has gaps anyway. Returns its
+    /// header's length; `None` where the m-line has no retransmissions or no transport-wide numbers.
+    pub fn pad(&mut self, now: Instant, leg: &mut Leg, out: &mut Vec<u8>) -> Option<usize> {
+        let stream = self.stream.as_mut().filter(|stream| stream.active)?;
+        stream.pad(now, leg, out)
     }
 
     /// When the next sender report is due.
     pub fn report_at(&self) -> Option<Instant> {
         self.source?;
         let stream = self.stream.as_ref().filter(|stream| stream.active)?;
-        stream.report_at
+        // While nothing is sent there is no clock to report.
+        stream.report_at.filter(|_| !self.selector.is_closed())
     }
 
     /// Appends a sender report with its description, if one is due and the source's clock is known.
@@ -305,6 +379,7 @@ impl Stream {
             numbering: Numbering::default(),
             cache: RtxCache::default(),
             rtx_seq: initial(line.rtx_ssrc),
+            last_timestamp: 0,
             packets: 0,
             bytes: 0,
             retransmitted: 0,
@@ -330,6 +405,7 @@ impl Stream {
             codec,
             payload_type: params.payload_type,
             rtx: params.rtx.filter(|_| params.nack),
+            red: params.red,
             transport_cc: params.transport_cc,
         };
         // A retransmission's payload type names its codec: what another codec left cannot be sent again.
@@ -366,6 +442,7 @@ impl Stream {
                 let empty = Received {
                     marker: false,
                     dependency_descriptor: None,
+                    red: None,
                     payload: &[],
                     ..*packet
                 };
@@ -395,8 +472,9 @@ impl Stream {
         packet: &Received<'_>,
         out: &mut Vec<u8>,
     ) -> usize {
+        let red = packet.red.zip(format.red);
         let fields = HeaderFields {
-            payload_type: format.payload_type,
+            payload_type: red.map_or(format.payload_type, |(_, payload_type)| payload_type),
             marker: packet.marker,
             seq: place.seq as u16,
             timestamp: place.timestamp as u32,
@@ -419,10 +497,14 @@ impl Stream {
         };
         let header_len = fields.write(&self.line.extensions, &extensions, out);
         let body = out.len();
-        out.extend_from_slice(packet.payload);
+        match red {
+            Some((redundant, _)) => redundant.write(format.payload_type, out),
+            None => out.extend_from_slice(packet.payload),
+        }
+        self.last_timestamp = fields.timestamp;
         self.numbering.renumber(packet.codec, &mut out[body..]);
         self.packets += 1;
-        self.bytes += packet.payload.len() as u64;
+        self.bytes += (out.len() - body) as u64;
         self.report_at.get_or_insert(now);
         if format.rtx.is_some() {
             let meta = PacketMeta {
@@ -432,9 +514,37 @@ impl Stream {
                 orientation: packet.orientation,
             };
             let descriptor = descriptor.unwrap_or_default();
-            self.cache.insert(now, meta, descriptor, &out[body..]);
+            // A retransmission names the plain codec, so that is what it has.
+            let plain = if red.is_some() {
+                packet.payload
+            } else {
+                &out[body..]
+            };
+            self.cache.insert(now, meta, descriptor, plain);
         }
         header_len
+    }
+
+    fn pad(&mut self, now: Instant, leg: &mut Leg, out: &mut Vec<u8>) -> Option<usize> {
+        let format = self.format.filter(|format| format.transport_cc)?;
+        self.line.extensions.transport_cc?;
+        let payload_type = format.rtx?;
+        self.rtx_seq = self.rtx_seq.wrapping_add(1);
+        let fields = HeaderFields {
+            payload_type,
+            marker: false,
+            seq: self.rtx_seq,
+            timestamp: self.last_timestamp,
+            ssrc: self.line.rtx_ssrc,
+        };
+        let start = out.len();
+        let extensions = leg_extensions(now, leg, &self.line, format);
+        let header_len = fields.write(&self.line.extensions, &extensions, out);
+        // RFC 3550, section 5.1: the P bit, and the count in the last byte.
+        out[start] |= 0x20;
+        out.resize(out.len() + usize::from(PADDING) - 1, 0);
+        out.push(PADDING);
+        Some(header_len)
     }
 
     fn retransmit(

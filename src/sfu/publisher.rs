@@ -173,6 +173,15 @@ impl Publisher {
             .unwrap_or_default()
     }
 
+    /// The media streams that flow now.
+    pub fn ssrcs(&self) -> SmallVec<[Ssrc; 8]> {
+        self.tracks
+            .iter()
+            .flat_map(|track| track.layers.iter())
+            .filter_map(|layer| layer.ssrc())
+            .collect()
+    }
+
     /// The publisher muted or unmuted a track: nothing of it is returned while muted.
     pub fn set_muted(&mut self, now: Instant, track: TrackKey, muted: bool) {
         if let Some(track) = self.track_mut(track) {
@@ -273,6 +282,11 @@ impl Publisher {
             timestamp,
             generation,
         })
+    }
+
+    /// The media stream of a track, once its first packet came.
+    pub fn ssrc(&self, track: TrackKey) -> Option<Ssrc> {
+        self.track(track)?.ssrc(0)
     }
 
     /// What to announce about a track, once its first packet came.

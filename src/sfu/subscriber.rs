@@ -1,10 +1,15 @@
 //! Everything that is sent to one peer.
 
+mod paced;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+pub use paced::Sending;
+
+use super::congestion::Congestion;
 use super::forwarder::{Forwarder, Leg};
 use super::{DropCounters, DropReason, Layer, Received, SenderClock, Target};
 use crate::ids::TrackKey;
@@ -53,7 +58,7 @@ pub struct SenderStats {
     pub fraction_lost: f32,
 }
 
-/// What a peer's transport-wide feedback said. The bandwidth estimate will read the same messages.
+/// What a peer's transport-wide feedback said. The bandwidth estimate reads the same messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FeedbackCounters {
     /// Messages.
@@ -76,6 +81,7 @@ pub struct Subscriber {
     leg: Leg,
     wanted: VecDeque<(u64, u16)>,
     round_trip: Option<Duration>,
+    congestion: Congestion,
     feedback: FeedbackCounters,
     drops: DropCounters,
 }
@@ -90,6 +96,7 @@ impl Subscriber {
             leg: Leg::default(),
             wanted: VecDeque::with_capacity(MAX_WANTED),
             round_trip: None,
+            congestion: Congestion::default(),
             feedback: FeedbackCounters::default(),
             drops: DropCounters::default(),
         }
@@ -110,6 +117,13 @@ impl Subscriber {
     /// nothing flows before a keyframe of `source`, so ask for one.
     pub fn attach(&mut self, sender: u64, source: TrackKey, codec: Codec) -> bool {
         self.sender_mut(sender).attach(source, codec)
+    }
+
+    /// What `sender` carries is withheld for a while. It goes on where it stopped, video with a keyframe.
+    pub fn pause(&mut self, sender: u64) {
+        if let Some(at) = self.position(sender) {
+            self.senders[at].pause();
+        }
     }
 
     /// `sender` carries nothing any more.
@@ -156,28 +170,48 @@ impl Subscriber {
 
     /// A decrypted RTCP compound of the peer, as far as it is about what we send. Returns the tracks and layers of
     /// which it wants a keyframe; afterwards [`Self::poll_retransmission`] may have something.
-    pub fn handle_rtcp(&mut self, wall: Ntp, compound: &[u8]) -> SmallVec<[(TrackKey, Layer); 4]> {
+    pub fn handle_rtcp(
+        &mut self,
+        now: Instant,
+        wall: Ntp,
+        compound: &[u8],
+    ) -> SmallVec<[(TrackKey, Layer); 4]> {
         let mut wishes = SmallVec::new();
+        let mut reported = (0, 0);
         for packet in rtcp::packets(compound) {
             match packet {
                 Ok(Rtcp::SenderReport { blocks, .. } | Rtcp::ReceiverReport { blocks }) => {
-                    blocks.for_each(|block| self.handle_block(wall, block));
+                    for block in blocks {
+                        let (received, lost) = self.handle_block(wall, block);
+                        reported.0 += received;
+                        reported.1 += lost;
+                    }
                 }
                 Ok(Rtcp::Nack { media, seqs }) => self.handle_nack(media, seqs),
                 Ok(Rtcp::Pli { media }) => self.wish(media, &mut wishes),
                 Ok(Rtcp::Fir { requests }) => {
                     requests.for_each(|(media, _)| self.wish(media, &mut wishes));
                 }
-                Ok(Rtcp::TransportWide(feedback)) => self.handle_feedback(feedback),
+                Ok(Rtcp::TransportWide(feedback)) => self.handle_feedback(now, feedback),
+                Ok(Rtcp::Remb { bps }) => self.congestion.estimator.handle_remb(now, bps),
                 Ok(Rtcp::Bye { .. } | Rtcp::Other { .. }) => {}
                 Err(_) => self.drops.count(DropReason::MalformedRtcp),
             }
         }
+        let (received, lost) = reported;
+        if received + lost > 0 {
+            self.congestion.estimator.handle_report(now, received, lost);
+        }
         wishes
     }
 
-    /// Appends one packet that was asked for again, plain; returns its header's length. Call until `None`.
+    /// Appends one packet that was asked for again, plain; returns its header's length. Call until `None`: the rest
+    /// may wait for the pacer.
     pub fn poll_retransmission(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<usize> {
+        if self.wanted.is_empty() || !self.congestion.pacer.has_room(now) {
+            return None;
+        }
+        let start = out.len();
         let round_trip = self
             .round_trip
             .unwrap_or(DEFAULT_ROUND_TRIP)
@@ -188,7 +222,10 @@ impl Subscriber {
                 None => Err(DropReason::RetransmissionGone),
             };
             match result {
-                Ok(header_len) => return Some(header_len),
+                Ok(header_len) => {
+                    self.note_sent(now, out.len() - start);
+                    return Some(header_len);
+                }
                 Err(reason) => self.drops.count(reason),
             }
         }
@@ -209,9 +246,11 @@ impl Subscriber {
             .any(|sender| sender.poll_report(now, wall, clock, out))
     }
 
-    /// When [`Self::poll_report`] next has something to do.
+    /// When [`Self::poll_report`], [`Self::poll_retransmission`], [`Self::poll_paced`] or [`Self::poll_padding`] next
+    /// has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.senders.iter().filter_map(Forwarder::report_at).min()
+        let reports = self.senders.iter().filter_map(Forwarder::report_at);
+        reports.chain(self.pace_timeout()).min()
     }
 
     /// Round trip by the last report.
@@ -286,14 +325,15 @@ impl Subscriber {
             .position(|sender| sender.ssrc() == Some(ssrc))
     }
 
-    fn handle_block(&mut self, wall: Ntp, block: ReportBlock) {
+    fn handle_block(&mut self, wall: Ntp, block: ReportBlock) -> (u32, u32) {
         let Some(at) = self.by_ssrc(block.ssrc) else {
-            return;
+            return (0, 0);
         };
-        self.senders[at].handle_report(block);
+        let counts = self.senders[at].handle_report(block);
         if let Some(round_trip) = round_trip(wall, block) {
             self.round_trip = Some(round_trip);
         }
+        counts
     }
 
     fn handle_nack(&mut self, media: Ssrc, seqs: impl Iterator<Item = u16>) {
@@ -310,7 +350,8 @@ impl Subscriber {
         }
     }
 
-    fn handle_feedback(&mut self, feedback: Feedback<'_>) {
+    fn handle_feedback(&mut self, now: Instant, feedback: Feedback<'_>) {
+        self.congestion.handle_feedback(now, &feedback);
         self.feedback.messages += 1;
         for (_, arrival) in feedback.packets() {
             match arrival {

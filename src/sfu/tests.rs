@@ -127,7 +127,7 @@ impl Link {
             }
         }
         for datagram in self.back.arrived(now) {
-            self.wishes += self.subscriber.handle_rtcp(wall, &datagram).len();
+            self.wishes += self.subscriber.handle_rtcp(now, wall, &datagram).len();
         }
         let mut out = Vec::new();
         while self.subscriber.poll_retransmission(now, &mut out).is_some() {

@@ -14,9 +14,9 @@ use crate::stats::{ReceivedTrackStats, SentTrackStats};
 pub struct ClientFigures {
     id: String,
     name: String,
-    /// Bit/s that the client says it can send; 0: it has not said.
+    /// Bit/s that the client can send by its own estimate, and not more than it may; 0: neither is known.
     publisher_bandwidth: u64,
-    /// Bit/s that the client wants to receive at most; 0: no limit.
+    /// Bit/s that the client can be sent: the estimate of its link, and its own limit; 0: neither is known.
     consumer_bandwidth: u64,
     /// Bit/s that the server sends to it now.
     current_bitrate: u64,

@@ -4,10 +4,11 @@
 //! `status` is false only on `error`. What old clients do differently is accepted by [`ClientMessage::parse`].
 
 mod client;
+pub mod layout;
 mod server;
 
 pub use client::{ClientMessage, MAX_CHAT, ProtocolError};
-pub use server::{ServerMessage, VoiceDetected, VoicePacket, Welcome};
+pub use server::{Resumption, ServerMessage, VoiceDetected, VoicePacket, Welcome};
 
 use crate::worker::{Delivery, SourceType};
 

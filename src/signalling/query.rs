@@ -2,6 +2,7 @@
 
 use crate::room::manager::DEFAULT_ROOM;
 use crate::room::{JoinRequest, Mode};
+use crate::signalling::resume::ResumeQuery;
 
 /// Longest display name, in characters.
 pub const MAX_NAME: usize = 64;
@@ -15,6 +16,8 @@ pub struct JoinQuery {
     pub room_id: String,
     /// How to enter it.
     pub request: JoinRequest,
+    /// The signalling that it wants to go on with.
+    pub resume: Option<ResumeQuery>,
     /// Sentences for what was not understood and is taken as absent.
     pub complaints: Vec<String>,
 }
@@ -57,6 +60,10 @@ impl JoinQuery {
                 publish: !matches!(value(pairs, "publish"), Some("0" | "false")),
                 max_receive_bps,
             },
+            resume: value(pairs, "resume").map(|token| ResumeQuery {
+                token: token.to_owned(),
+                seen: value(pairs, "seen").and_then(|seen| seen.parse().ok()),
+            }),
             complaints,
         })
     }
@@ -170,6 +177,19 @@ mod tests {
         assert_eq!(query.request.mode, Mode::Sfu);
         assert_eq!(query.request.max_receive_bps, None);
         assert_eq!(query.complaints.len(), 2);
+    }
+
+    #[test]
+    fn a_resuming_socket_names_its_token_and_perhaps_what_it_has_seen() {
+        for (seen, read) in [(Some("12"), Some(12)), (Some("many"), None), (None, None)] {
+            let mut query = vec![("resume", "abc")];
+            query.extend(seen.map(|seen| ("seen", seen)));
+            let query = JoinQuery::parse(&pairs(&query)).expect("valid");
+            let token = "abc".to_owned();
+            assert_eq!(query.resume, Some(ResumeQuery { token, seen: read }));
+        }
+        let query = JoinQuery::parse(&pairs(&[("resume", "")])).expect("valid");
+        assert_eq!(query.resume, None);
     }
 
     #[test]

@@ -1,30 +1,28 @@
-//! The life of one socket: `clientid`, the join, then a reader here and a writer in a task of its own.
+//! The life of one socket: `clientid` and the join, or the place in a stay that it resumes; then its reader. What the
+//! client is told comes from its [`Outlet`].
 
+use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use axum::extract::ws::{Message, WebSocket, close_code};
+use futures_util::StreamExt;
+use futures_util::stream::SplitStream;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::ids::PeerId;
+use crate::reach::Reach;
 use crate::room::manager::RoomError;
 use crate::room::task::MAILBOX;
-use crate::room::{Membership, Notice, Request, RoomManager};
+use crate::room::{Membership, Request, RoomManager};
 use crate::signalling::counters::{Counters, Refusal};
+use crate::signalling::outlet::{Arrival, End, Outlet, Over, Seat, Sink, close, send};
+use crate::signalling::resume::{ResumeQuery, Resumes, Ticket};
 use crate::signalling::throttle::Throttle;
 use crate::signalling::{ClientMessage, JoinQuery, ServerMessage};
-
-/// Socket's reader → its writer. When it is full the reader waits: a client that does not read its errors is not
-/// read either.
-const REPLIES: usize = 16;
-
-/// A frame that cannot be written within this time ends the socket.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a closed socket waits for the client's own close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -38,8 +36,14 @@ pub struct SessionContext {
     pub options: SessionOptions,
     /// What was refused.
     pub counters: Arc<Counters>,
+    /// By which clients come back.
+    pub resumes: Resumes,
     /// Becomes true when the server ends.
     pub shutdown: watch::Receiver<bool>,
+    /// What clients are told about ways to this server.
+    pub reach: Arc<Reach>,
+    /// Under which name this client reached us (its Host header).
+    pub host: Option<String>,
 }
 
 /// Limits and times of a socket.
@@ -49,33 +53,33 @@ pub struct SessionOptions {
     pub ping: Duration,
     /// A socket from which nothing comes for this long is dead.
     pub idle: Duration,
+    /// How long a client whose socket broke may take to come back.
+    pub resume: Duration,
     /// Longest message that is read, bytes.
     pub max_message: usize,
 }
 
-/// Why a socket ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// The client closed it, or it broke.
-    Gone,
-    /// The client sent `leave`.
-    Left,
-    /// Nothing came for too long.
-    Dead,
-    /// A message beyond what can be skipped.
-    TooLarge,
-    /// The server ends.
-    Shutdown,
-    /// The room has let the client go, or the writer could not write.
-    Removed,
+/// Runs a socket to its end. Dropping the future breaks it.
+pub async fn run(socket: WebSocket, query: JoinQuery, context: SessionContext) {
+    let (sink, stream) = socket.split();
+    let sink = match &query.resume {
+        None => sink,
+        Some(resume) => match resumed(resume, &query.room_id, sink, &context).await {
+            Resumed::Seated(seat) => return Reader::new(stream, seat, context).run(vec![]).await,
+            Resumed::Vanished => return,
+            Resumed::Unknown(sink) => sink,
+        },
+    };
+    join(sink, stream, query, context).await;
 }
 
-type Sink = SplitSink<WebSocket, Message>;
-
-/// Runs a socket to its end. Dropping the future leaves the room.
-pub async fn run(socket: WebSocket, query: JoinQuery, context: SessionContext) {
+async fn join(
+    mut sink: Sink,
+    stream: SplitStream<WebSocket>,
+    query: JoinQuery,
+    context: SessionContext,
+) {
     let peer = PeerId::random();
-    let (mut sink, stream) = socket.split();
     if send(&mut sink, &ServerMessage::ClientId(peer))
         .await
         .is_err()
@@ -89,32 +93,50 @@ pub async fn run(socket: WebSocket, query: JoinQuery, context: SessionContext) {
         .await;
     match joined {
         Ok(membership) => {
-            let (replies, reply_queue) = mpsc::channel(REPLIES);
-            let (close, close_order) = oneshot::channel();
-            let writer = Writer {
-                sink,
-                peer,
-                room_id: query.room_id,
-                notices,
-                replies: reply_queue,
-                ping: context.options.ping,
-                counters: context.counters.clone(),
-            };
-            let session = Session {
-                stream,
-                membership,
-                replies,
-                close,
-                writer: tokio::spawn(writer.run(close_order)),
-                throttle: Throttle::new(Instant::now().into_std()),
-                context,
-            };
-            session.run(query.complaints).await;
+            let room_id = query.room_id;
+            let shared = context.clone();
+            let seat = Outlet::start(shared, peer, room_id, membership, notices, sink).await;
+            if let Some(seat) = seat {
+                Reader::new(stream, seat, context)
+                    .run(query.complaints)
+                    .await;
+            }
         }
         Err(error) => {
             context.counters.count(Refusal::JoinRefused);
             refuse(sink, stream, error).await;
         }
+    }
+}
+
+/// What becomes of a socket that wants to resume.
+enum Resumed {
+    Seated(Seat),
+    /// The stay ended just now, and took the socket with it.
+    Vanished,
+    /// Nobody has this token: a new stay begins.
+    Unknown(Sink),
+}
+
+async fn resumed(
+    resume: &ResumeQuery,
+    room_id: &str,
+    sink: Sink,
+    context: &SessionContext,
+) -> Resumed {
+    let Some(arrivals) = context.resumes.find(&resume.token, room_id) else {
+        return Resumed::Unknown(sink);
+    };
+    let (seat, seated) = oneshot::channel();
+    let arrival = Arrival {
+        sink,
+        token: resume.token.clone(),
+        seen: resume.seen,
+        seat,
+    };
+    match arrivals.try_send(arrival) {
+        Ok(()) => seated.await.map_or(Resumed::Vanished, Resumed::Seated),
+        Err(refused) => Resumed::Unknown(refused.into_inner().sink),
     }
 }
 
@@ -136,17 +158,38 @@ async fn refuse(mut sink: Sink, stream: SplitStream<WebSocket>, error: RoomError
 }
 
 /// The reading half.
-struct Session {
+struct Reader {
     stream: SplitStream<WebSocket>,
-    membership: Membership,
+    peer: PeerId,
+    membership: Arc<Membership>,
     replies: mpsc::Sender<ServerMessage>,
-    close: oneshot::Sender<End>,
-    writer: JoinHandle<()>,
+    taken: Arc<AtomicU64>,
+    spare: Option<Ticket>,
+    dismissed: oneshot::Receiver<Infallible>,
+    over: oneshot::Sender<Over>,
+    heard: Instant,
     throttle: Throttle,
     context: SessionContext,
 }
 
-impl Session {
+impl Reader {
+    fn new(stream: SplitStream<WebSocket>, seat: Seat, context: SessionContext) -> Self {
+        let now = Instant::now();
+        Reader {
+            stream,
+            peer: seat.peer,
+            membership: seat.membership,
+            replies: seat.replies,
+            taken: seat.taken,
+            spare: seat.spare,
+            dismissed: seat.dismissed,
+            over: seat.over,
+            heard: now,
+            throttle: Throttle::new(now.into_std()),
+            context,
+        }
+    }
+
     async fn run(mut self, complaints: Vec<String>) {
         for complaint in complaints {
             self.error(complaint).await;
@@ -156,19 +199,22 @@ impl Session {
                 break end;
             }
         };
+        tracing::debug!(client = %self.peer, ?end, "a socket ends");
         if end == End::Dead {
             self.context.counters.count(Refusal::Dead);
         }
-        if end != End::Removed {
-            // The writer may have ended by itself.
-            let _ = self.close.send(end);
-        }
-        // The room hears of the leave now, however long the closing takes.
         drop(self.membership);
-        if end != End::Removed {
-            let _ = self.writer.await;
+        // An error means that the outlet has ended already.
+        let _ = self.over.send(Over {
+            end,
+            heard: self.heard,
+            spare: self.spare,
+        });
+        if matches!(end, End::Left | End::TooLarge | End::Shutdown) {
+            // Resolves when the close frame is written.
+            let _ = self.dismissed.await;
         }
-        if !matches!(end, End::Gone | End::Dead) {
+        if !matches!(end, End::Broken | End::Closed | End::Dead) {
             await_close(self.stream).await;
         }
     }
@@ -176,14 +222,19 @@ impl Session {
     async fn step(&mut self) -> ControlFlow<End> {
         let frame = tokio::select! {
             _ = self.context.shutdown.wait_for(|ends| *ends) => return ControlFlow::Break(End::Shutdown),
-            _ = &mut self.writer => return ControlFlow::Break(End::Removed),
+            _ = &mut self.dismissed => return ControlFlow::Break(End::Dismissed),
             frame = timeout(self.context.options.idle, self.stream.next()) => frame,
         };
         match frame {
             Err(_) => ControlFlow::Break(End::Dead),
-            Ok(None) => ControlFlow::Break(End::Gone),
+            Ok(None) => ControlFlow::Break(End::Broken),
             Ok(Some(Err(error))) => ControlFlow::Break(end_of(&error)),
-            Ok(Some(Ok(message))) => self.handle(message).await,
+            Ok(Some(Ok(message))) => {
+                self.heard = Instant::now();
+                // The client is here, and has the token of its last welcome.
+                self.spare = None;
+                self.handle(message).await
+            }
         }
     }
 
@@ -191,11 +242,14 @@ impl Session {
         let bytes = match &message {
             Message::Text(text) => text.len(),
             Message::Binary(data) | Message::Ping(data) | Message::Pong(data) => data.len(),
-            Message::Close(_) => return ControlFlow::Break(End::Gone),
+            Message::Close(_) => return ControlFlow::Break(End::Closed),
         };
         let wait = self.throttle.pay(Instant::now().into_std(), bytes);
         match message {
-            Message::Text(text) => self.handle_text(&text).await?,
+            Message::Text(text) => {
+                self.taken.fetch_add(1, Ordering::Relaxed);
+                self.handle_text(&text).await?;
+            }
             Message::Binary(_) => {
                 let text = "messages are JSON text: binary ones are not understood";
                 self.refuse(Refusal::Binary, text.to_owned()).await;
@@ -229,7 +283,7 @@ impl Session {
         };
         match self.membership.request(request).await {
             Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(End::Removed),
+            Err(_) => ControlFlow::Break(End::Dismissed),
         }
     }
 
@@ -240,7 +294,7 @@ impl Session {
         }
         tokio::select! {
             _ = self.context.shutdown.wait_for(|ends| *ends) => ControlFlow::Break(End::Shutdown),
-            _ = &mut self.writer => ControlFlow::Break(End::Removed),
+            _ = &mut self.dismissed => ControlFlow::Break(End::Dismissed),
             () = sleep(wait) => ControlFlow::Continue(()),
         }
     }
@@ -251,109 +305,8 @@ impl Session {
     }
 
     async fn error(&self, sentence: String) {
-        // An error means that the writer has ended, which the next step notices.
+        // An error means that the outlet has ended, which the next step notices.
         let _ = self.replies.send(ServerMessage::Error(sentence)).await;
-    }
-}
-
-/// The writing half.
-struct Writer {
-    sink: Sink,
-    peer: PeerId,
-    room_id: String,
-    notices: mpsc::Receiver<Notice>,
-    replies: mpsc::Receiver<ServerMessage>,
-    ping: Duration,
-    counters: Arc<Counters>,
-}
-
-impl Writer {
-    async fn run(mut self, mut close_order: oneshot::Receiver<End>) {
-        // Nothing may come before the welcome, and it is the room's first notice.
-        if let Some(welcome) = self.notices.recv().await
-            && self.notice(welcome).await.is_err()
-        {
-            return;
-        }
-        let mut ping = interval_at(Instant::now() + self.ping, self.ping);
-        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let written = tokio::select! {
-                order = &mut close_order => return self.close(order.unwrap_or(End::Gone)).await,
-                notice = self.notices.recv() => match notice {
-                    Some(notice) => self.notice(notice).await,
-                    // The room lets go of a client that leaves, too: what was ordered before is the reason.
-                    None => {
-                        let end = close_order.try_recv().unwrap_or(End::Removed);
-                        return self.close(end).await;
-                    }
-                },
-                Some(reply) = self.replies.recv() => send(&mut self.sink, &reply).await,
-                _ = ping.tick() => write(&mut self.sink, Message::Ping(Default::default())).await,
-            };
-            if let Err(error) = written {
-                if error == WriteError::Slow {
-                    self.counters.count(Refusal::Slow);
-                }
-                return;
-            }
-        }
-    }
-
-    async fn notice(&mut self, notice: Notice) -> Result<(), WriteError> {
-        let message = ServerMessage::from_notice(notice, self.peer, &self.room_id);
-        send(&mut self.sink, &message).await
-    }
-
-    /// Codes after which a client may well come back are not those for a policy (1008) or a normal end (1000).
-    async fn close(mut self, end: End) {
-        let (code, reason) = match end {
-            End::Gone => return,
-            End::Left => (close_code::NORMAL, "left"),
-            End::Dead => (close_code::AWAY, "nothing came for too long"),
-            End::TooLarge => (close_code::SIZE, "a message is far beyond the limit"),
-            End::Shutdown => (close_code::AWAY, "the server is shutting down"),
-            End::Removed => {
-                self.counters.count(Refusal::Slow);
-                (
-                    close_code::AGAIN,
-                    "the room has let this client go: it does not read, or the room has ended",
-                )
-            }
-        };
-        // The socket ends either way.
-        let _ = close(&mut self.sink, code, reason).await;
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum WriteError {
-    /// The socket is broken or closed.
-    Broken,
-    /// The client did not take the frame in time.
-    Slow,
-}
-
-async fn send(sink: &mut Sink, message: &ServerMessage) -> Result<(), WriteError> {
-    write(sink, Message::Text(message.to_json().into())).await
-}
-
-async fn close(sink: &mut Sink, code: u16, reason: &str) -> Result<(), WriteError> {
-    /// RFC 6455, section 5.5: a control frame carries 125 bytes, and two of them are the code.
-    const MAX_REASON: usize = 123;
-    let mut end = reason.len().min(MAX_REASON);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    let reason = Utf8Bytes::from(&reason[..end]);
-    write(sink, Message::Close(Some(CloseFrame { code, reason }))).await
-}
-
-async fn write(sink: &mut Sink, message: Message) -> Result<(), WriteError> {
-    match timeout(WRITE_TIMEOUT, sink.send(message)).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(WriteError::Broken),
-        Err(_) => Err(WriteError::Slow),
     }
 }
 
@@ -368,7 +321,7 @@ fn end_of(error: &axum::Error) -> End {
     if error.to_string().contains("Space limit exceeded") {
         End::TooLarge
     } else {
-        End::Gone
+        End::Broken
     }
 }
 

@@ -34,7 +34,10 @@ pub(super) const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192
 
 /// First repetition of our flight; each further one after twice the time, up to the longest.
 const FIRST_REPETITION: Duration = Duration::from_millis(50);
-const LONGEST_REPETITION: Duration = Duration::from_secs(1);
+const LONGEST_REPETITION: Duration = Duration::from_millis(400);
+/// A client that repeats its flight has missed ours, and is told again after this time: the rest of what may yet be its
+/// next flight comes first.
+const ANSWER_TO_REPETITION: Duration = Duration::from_millis(20);
 /// The stack's own timer: never within any handshake.
 const NEVER: Duration = Duration::from_secs(86_400);
 /// Handshake records in the clear that are taken in all: a client's flights have about ten, and are repeated.
@@ -257,6 +260,9 @@ impl Dtls {
                 if is_open && events.is_empty() && self.out.len() == before {
                     drops.add(DropReason::DtlsRejected);
                 }
+                if self.out.len() == before && !is_open {
+                    self.hurry(now);
+                }
                 self.remember_flight(now, before);
                 self.take(events);
             }
@@ -297,6 +303,17 @@ impl Dtls {
         }
         *counter += 1;
         Ok(())
+    }
+
+    /// Something of the client's handshake came, and there was nothing to say to it.
+    fn hurry(&mut self, now: Instant) {
+        if let State::Handshaking {
+            flight: Some(flight),
+            ..
+        } = &mut self.state
+        {
+            flight.due = flight.due.min(now + ANSWER_TO_REPETITION);
+        }
     }
 
     /// What was just sent is the flight to repeat. A HelloVerifyRequest is not: the client repeats its hello.

@@ -14,9 +14,12 @@
 
 use super::drops::DropReason;
 use super::identity::Identity;
+use super::probe::Probe;
 use super::stun::{Class, Stun};
 use super::{IceCredentials, RemoteChange, TransportError};
 use bytes::BytesMut;
+use rand::Rng;
+use rand::distr::Alphanumeric;
 use rtc::crypto::RTCCryptoProvider;
 use rtc::ice::candidate::candidate_host::CandidateHostConfig;
 use rtc::ice::candidate::candidate_pair::CandidatePairState;
@@ -60,6 +63,11 @@ const SELECTED_TICK: Duration = Duration::from_millis(500);
 /// Silence of the selected address after which another one that answers our check takes its place: two of the
 /// checks that peers send on a path in use.
 const SILENT_PATH: Duration = Duration::from_secs(5);
+/// Own username fragments and passwords of a restart: 47 and 142 random bits; RFC 8445, section 5.3, wants 24 and 128.
+const UFRAG_LEN: usize = 8;
+const PWD_LEN: usize = 24;
+/// Silence of the selected address after which media from another one is a sign that the peer has moved there.
+const QUIET_PATH: Duration = Duration::from_millis(200);
 /// Longest username fragment and password (RFC 8839, section 5.4).
 const MAX_CREDENTIAL: usize = 256;
 /// The agent takes anything from this port for mDNS, and does not authenticate it.
@@ -70,12 +78,16 @@ pub(super) struct Ice {
     agent: Agent,
     provider: Arc<dyn RTCCryptoProvider>,
     remote: Option<IceCredentials>,
+    /// Local ones that an offer of ours has or will have, until the peer's new ones come.
+    pending: Option<IceCredentials>,
     /// Where media goes. Stays while the agent begins anew.
     selected: Option<SocketAddr>,
     selections: VecDeque<SocketAddr>,
     /// When the selected address was heard last.
     path_heard: Instant,
     held: VecDeque<(SocketAddr, BytesMut)>,
+    /// Of the address that media comes from.
+    probe: Option<Probe>,
     signalled: usize,
     old_ufrags: VecDeque<String>,
     ticked: Instant,
@@ -116,10 +128,12 @@ impl Ice {
             agent,
             provider: identity.provider.clone(),
             remote: None,
+            pending: None,
             selected: None,
             selections: VecDeque::new(),
             path_heard: now,
             held: VecDeque::new(),
+            probe: None,
             signalled: 0,
             old_ufrags: VecDeque::new(),
             ticked: now,
@@ -135,10 +149,34 @@ impl Ice {
         }
     }
 
-    /// The current username fragment first, then those of before a restart until its pair is selected.
+    /// What an offer of ours has to say: other credentials than the current ones from [`Ice::begin_restart`] until the
+    /// peer has followed.
+    pub(super) fn offered_credentials(&self) -> IceCredentials {
+        let pending = self.pending.clone();
+        pending.unwrap_or_else(|| self.local_credentials())
+    }
+
+    /// The own side of a restart (RFC 8445, section 9): the next offer has new credentials. Nothing else changes until
+    /// the peer answers with new ones of its own; false where there is nothing to restart yet.
+    pub(super) fn begin_restart(&mut self) -> bool {
+        if self.remote.is_none() {
+            return false;
+        }
+        self.pending.get_or_insert_with(|| IceCredentials {
+            ufrag: random_ice_chars(UFRAG_LEN),
+            pwd: random_ice_chars(PWD_LEN),
+        });
+        true
+    }
+
+    /// The current username fragment first, then the one of a restart that is under way, then those of before a
+    /// restart until its pair is selected.
     pub(super) fn ufrags(&self) -> impl Iterator<Item = &str> {
         let current = self.agent.get_local_credentials().ufrag.as_str();
-        std::iter::once(current).chain(self.old_ufrags.iter().map(String::as_str))
+        let pending = self.pending.iter().map(|pending| pending.ufrag.as_str());
+        std::iter::once(current)
+            .chain(pending)
+            .chain(self.old_ufrags.iter().map(String::as_str))
     }
 
     pub(super) fn selected(&self) -> Option<SocketAddr> {
@@ -180,8 +218,10 @@ impl Ice {
             self.remember_ufrag();
             self.held.clear();
             self.signalled = 0;
+            // Without pending ones the agent makes them up: the peer restarts of its own accord.
+            let local = self.pending.take().unwrap_or_default();
             self.agent
-                .restart(now, String::new(), String::new(), true)
+                .restart(now, local.ufrag, local.pwd, true)
                 .map_err(internal)?;
             self.agent
                 .set_remote_credentials(ufrag, pwd)
@@ -222,6 +262,11 @@ impl Ice {
         if class == Class::Other || stun.claims_controlled() || from.port() == MDNS_PORT {
             return Err(DropReason::StunUnexpected);
         }
+        if self.take_probe(from, datagram) {
+            self.path_heard = now;
+            self.select(from);
+            return Ok(());
+        }
         if self.agent.get_remote_candidates().len() >= MAX_REMOTE && !self.knows(from) {
             if !stun.nominates() || !self.is_signed(datagram) {
                 return Err(DropReason::TooManyAddresses);
@@ -242,6 +287,37 @@ impl Ice {
     /// Something of the selected address was authenticated.
     pub(super) fn note_traffic(&mut self, now: Instant) {
         self.path_heard = now;
+    }
+
+    /// For how long nothing authentic came from the selected address.
+    pub(super) fn path_silence(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.path_heard)
+    }
+
+    /// Authentic media came from an address that is not selected: a check to be sent there, unless one is under way or
+    /// the selected address still sends.
+    pub(super) fn probe(&mut self, now: Instant, to: SocketAddr) -> Option<(SocketAddr, BytesMut)> {
+        let under_way = self.probe.as_ref().is_some_and(|p| p.is_under_way(now, to));
+        let moved = self.selected.is_some() && self.path_silence(now) >= QUIET_PATH;
+        if under_way || !moved {
+            return None;
+        }
+        let remote = self.remote.as_ref()?;
+        let local = &self.agent.get_local_credentials().ufrag;
+        let (probe, datagram) = Probe::new(now, to, local, remote, &self.provider)?;
+        self.probe = Some(probe);
+        Some((to, datagram))
+    }
+
+    fn take_probe(&mut self, from: SocketAddr, datagram: &[u8]) -> bool {
+        let (Some(probe), Some(remote)) = (&self.probe, &self.remote) else {
+            return false;
+        };
+        let answered = probe.is_answered_by(from, datagram, remote, &self.provider);
+        if answered {
+            self.probe = None;
+        }
+        answered
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
@@ -323,7 +399,7 @@ impl Ice {
     }
 
     fn is_silent(&self, now: Instant) -> bool {
-        self.selected.is_some() && now.saturating_duration_since(self.path_heard) >= SILENT_PATH
+        self.selected.is_some() && self.path_silence(now) >= SILENT_PATH
     }
 
     /// Whether a check of ours was answered from this address.
@@ -411,6 +487,13 @@ impl Ice {
         }
     }
 }
+
+/// Letters and digits, which are all among the ice-chars (RFC 8839, section 5.4).
+fn random_ice_chars(count: usize) -> String {
+    let letters = rand::rng().sample_iter(Alphanumeric).take(count);
+    letters.map(char::from).collect()
+}
+
 /// Reads a candidate line, with or without its prefix. `None`: well-formed, and of no use to this server: the end of
 /// the candidates, an mDNS name, TCP, RTCP's own component, an address that is none.
 pub(super) fn parse_candidate(line: &str) -> Result<Option<Candidate>, TransportError> {

@@ -15,6 +15,7 @@ mod dtls;
 mod ice;
 mod identity;
 pub mod negotiation;
+mod probe;
 pub mod srtp;
 mod stun;
 mod types;
@@ -36,7 +37,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// DTLS datagrams that are kept while no pair is selected. The oldest gives way; the handshake repeats itself.
 const MAX_UNSENT: usize = 16;
@@ -97,6 +98,18 @@ impl Transport {
         self.ice.local_credentials()
     }
 
+    /// What an offer has to say: after [`Transport::restart_ice`] other ones than an answer's, until the peer followed.
+    pub fn offered_credentials(&self) -> IceCredentials {
+        self.ice.offered_credentials()
+    }
+
+    /// The next offer is to restart ICE (RFC 8839, section 4.4.1.1.1): it has new credentials, and the peer's answer
+    /// too. The association, its keys and the path stay until a new pair is selected. False where there is nothing to
+    /// restart.
+    pub fn restart_ice(&mut self) -> bool {
+        matches!(self.phase, Phase::Up { .. }) && self.ice.begin_restart()
+    }
+
     /// SHA-256 of the own certificate, for `a=fingerprint:sha-256`.
     pub fn fingerprint(&self) -> &str {
         self.identity.fingerprint()
@@ -111,6 +124,11 @@ impl Transport {
     /// Whether a STUN request has the integrity of the own password. Changes nothing.
     pub fn is_signed(&self, datagram: &[u8]) -> bool {
         self.ice.is_signed(datagram)
+    }
+
+    /// Whether this is an address of the peer: signalled, or learned from its checks.
+    pub fn knows(&self, address: SocketAddr) -> bool {
+        self.ice.knows(address)
     }
 
     /// Where media goes.
@@ -187,6 +205,24 @@ impl Transport {
     pub fn note_traffic(&mut self, now: Instant) {
         self.heard = now;
         self.ice.note_traffic(now);
+    }
+
+    /// Media from another address than the selected one was authenticated: the peer is alive, and has perhaps moved
+    /// there. That is checked, and where the answer comes from there and nothing from the selected address any more,
+    /// media goes there.
+    pub fn note_media_from(&mut self, now: Instant, from: SocketAddr) {
+        if self.phase == Phase::Closed {
+            return;
+        }
+        self.heard = now;
+        if let Some(sent) = self.ice.probe(now, from) {
+            self.out.push_back(sent);
+        }
+    }
+
+    /// For how long nothing authentic came from the selected address.
+    pub fn path_silence(&self, now: Instant) -> Duration {
+        self.ice.path_silence(now)
     }
 
     /// Does what is due.

@@ -445,6 +445,115 @@ fn the_client_restarts_ice_and_the_session_goes_on() {
 }
 
 #[test]
+fn the_server_restarts_ice_and_the_session_goes_on() {
+    let mut world = World::with_channel();
+    let old = world.server.local_credentials();
+    assert!(world.server.restart_ice());
+    let new = world.server.offered_credentials();
+    assert_ne!(new, old);
+    assert_eq!(world.server.local_credentials(), old, "of an answer");
+    assert!(world.server.restart_ice(), "the same restart");
+    assert_eq!(world.server.offered_credentials(), new);
+    let ufrags = |world: &World| world.server.ufrags().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(ufrags(&world), [&*old.ufrag, &*new.ufrag]);
+    // The old path works while the offer is on its way.
+    world.run_for(Duration::from_secs(8));
+    assert!(!world.has(|event| matches!(event, TransportEvent::IceDisconnected)));
+
+    world.peer.credentials = credentials(2);
+    let params = world.peer.params();
+    assert_eq!(
+        world.server.set_remote(world.now, &params),
+        Ok(RemoteChange::Restarted)
+    );
+    assert_eq!(world.server.local_credentials(), new);
+    assert_eq!(world.server.offered_credentials(), new);
+    assert_eq!(ufrags(&world), [&*new.ufrag, &*old.ufrag]);
+    assert_eq!(world.server.selected(), Some(world.peer.address));
+    world.peer.server = new.clone();
+    world.peer.address = "192.0.2.77:1234".parse().expect("an address");
+    world.peer.check(world.now, true);
+    let moved = world.peer.address;
+    assert!(
+        world.run(Duration::from_millis(200), |world| world.server.selected()
+            == Some(moved))
+    );
+    assert_eq!(ufrags(&world), [&*new.ufrag]);
+    world
+        .server
+        .send_text(world.now, "internal", "still here")
+        .expect("sent");
+    assert!(world.run(Duration::from_secs(1), |world| world.peer.texts
+        == ["still here"]));
+}
+
+#[test]
+fn a_restart_of_both_sides_at_once_is_one_restart() {
+    let mut world = World::connected(CHROMIUM);
+    assert!(world.server.restart_ice());
+    let offered = world.server.offered_credentials();
+    world.peer.credentials = credentials(2);
+    let params = world.peer.params();
+    let change = world.server.set_remote(world.now, &params);
+    assert_eq!(change, Ok(RemoteChange::Restarted));
+    assert_eq!(world.server.local_credentials(), offered);
+    assert_eq!(world.server.offered_credentials(), offered);
+}
+
+#[test]
+fn there_is_nothing_to_restart_before_a_pair_is_selected() {
+    let mut world = World::new(CHROMIUM);
+    let before = world.server.offered_credentials();
+    assert!(!world.server.restart_ice());
+    assert_eq!(world.server.offered_credentials(), before);
+}
+
+#[test]
+fn media_of_a_silent_path_shows_the_new_address_and_the_answer_to_a_check_selects_it() {
+    let mut world = World::connected(CHROMIUM);
+    let old = world.peer.address;
+    let moved: SocketAddr = "203.0.113.5:50001".parse().expect("an address");
+    world.server.note_traffic(world.now);
+    world.server.note_media_from(world.now, moved);
+    assert!(
+        world.server.poll_transmit().is_none(),
+        "both send: nobody has moved"
+    );
+    world.now += Duration::from_millis(250);
+    world.server.note_media_from(world.now, moved);
+    // The check, and no second one before it had the time to be answered.
+    world.server.note_media_from(world.now, moved);
+    let (to, check) = world.server.poll_transmit().expect("a check");
+    assert_eq!(to, moved);
+    assert!(world.server.poll_transmit().is_none());
+    assert_eq!(world.server.selected(), Some(old), "media proves nothing");
+    world.peer.handle_read(world.now, &check);
+    let answer = world.peer.out.pop_back().expect("an answer");
+    let elsewhere = "198.51.100.9:50001".parse().expect("an address");
+    let _ = world.server.handle_read(world.now, elsewhere, &answer);
+    assert_eq!(world.server.selected(), Some(old), "from somewhere else");
+    let mut forged = answer.to_vec();
+    let end = forged.len() - 12;
+    forged[end] ^= 1;
+    let _ = world.server.handle_read(world.now, moved, &forged);
+    assert_eq!(
+        world.server.selected(),
+        Some(old),
+        "not the peer's signature"
+    );
+    world
+        .server
+        .handle_read(world.now, moved, &answer)
+        .expect("taken");
+    assert_eq!(world.server.selected(), Some(moved));
+    // The peer's own checks go on from there.
+    world.peer.address = moved;
+    world.peer.check(world.now, true);
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(world.server.selected(), Some(moved));
+}
+
+#[test]
 fn media_counts_as_a_sign_of_life() {
     let mut world = World::connected(CHROMIUM);
     world.lost = Box::new(|_, _| true);

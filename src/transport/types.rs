@@ -15,7 +15,8 @@ pub struct TransportConfig {
     pub connect_timeout: Duration,
     /// From the selected pair to the keys.
     pub handshake_timeout: Duration,
-    /// Silence until [`TransportEvent::IceDisconnected`].
+    /// Silence until [`TransportEvent::IceDisconnected`]: more than one consent check of ours (3 s) unanswered, or two of
+    /// the peer's (2.5 s in Chromium) lost.
     pub disconnected_after: Duration,
     /// Silence until the end (RFC 7675, section 5.1, has 30 s).
     pub closed_after: Duration,
@@ -26,14 +27,14 @@ impl Default for TransportConfig {
         TransportConfig {
             connect_timeout: Duration::from_secs(30),
             handshake_timeout: Duration::from_secs(20),
-            disconnected_after: Duration::from_secs(15),
+            disconnected_after: Duration::from_secs(5),
             closed_after: Duration::from_secs(30),
         }
     }
 }
 
 /// `a=ice-ufrag` and `a=ice-pwd`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct IceCredentials {
     /// The username fragment.
     pub ufrag: String,

@@ -4,19 +4,23 @@ use std::time::Instant;
 
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::mcu::audio::MixId;
-use crate::mcu::bus::Rung;
+use crate::worker::bandwidth::Bandwidth;
 use crate::worker::delivery::BEST_LAYER;
 use crate::worker::demux::Slot;
 use crate::worker::session::{Refusal, Session};
 use crate::worker::state::{MediaRoom, Peer, Receiving};
 use crate::worker::thread::Worker;
-use crate::worker::{Command, Delivery, Event, PeerParams, Renegotiation, SourceType};
+use crate::worker::{Command, Delivery, Event, PeerParams, Renegotiation, SourceType, Target};
 
 impl Worker {
     pub(super) fn handle_command(&mut self, now: Instant, command: Command) {
         match command {
-            Command::OpenRoom { room, events } => {
-                self.rooms.insert(room, MediaRoom::new(events));
+            Command::OpenRoom {
+                room,
+                events,
+                voices,
+            } => {
+                self.rooms.insert(room, MediaRoom::new(events, voices));
             }
             Command::CloseRoom { room } => self.close_room(now, room),
             Command::AddPeer { room, peer, params } => self.add_peer(now, room, peer, params),
@@ -39,25 +43,71 @@ impl Worker {
             Command::AskRenegotiation { peer } => self.ask_renegotiation(now, peer),
             Command::Subscribe { peer, tracks } => self.subscribe(peer, &tracks),
             Command::SetDelivery { peer, delivery } => self.set_delivery(now, peer, delivery),
-            Command::SetReceiveLimit { peer, bps } => self.set_receive_limit(peer, bps),
-            Command::SetSource { track, source } => self.set_source(track, source),
+            Command::SetReceiveLimit { peer, bps } => self.set_receive_limit(now, peer, bps),
+            Command::SetTarget { peer, target } => self.set_target(now, peer, target),
+            Command::SetVideoSize {
+                peer,
+                track,
+                width,
+                height,
+            } => self.set_video_size(now, peer, track, (width, height)),
+            Command::SetPublishLimit { peer, bps } => {
+                if let Some(peer) = self.peer_mut(peer) {
+                    peer.session.publish_limit.set(now, bps);
+                    peer.publish_limit = bps;
+                    peer.touched = true;
+                }
+            }
+            Command::SetSource { track, source } => self.set_source(now, track, source),
             Command::SetMuted { track, muted } => self.set_muted(now, track, muted),
+            Command::RestartIce { peer } => {
+                if let Some(peer) = self.peer_mut(peer) {
+                    peer.session.restart_ice();
+                    peer.touched = true;
+                }
+            }
+            Command::Restate { peer } => self.restate(peer),
+            Command::Suspend { peer } => self.suspend(peer),
+            Command::SetLayout { room, wish } => self.set_layout(room, wish),
             Command::SendText { peer, text } => {
                 if let Some(peer) = self.peer_mut(peer) {
                     peer.session.send_text(now, &text);
                     peer.touched = true;
                 }
             }
+            Command::Connect(incoming) => self.connect_stream(now, *incoming),
             Command::Figures { reply } => {
                 // Whoever asked may have gone.
-                let _ = reply.send(Box::new(self.figures()));
+                let _ = reply.send(Box::new(self.figures(now)));
             }
         }
     }
 
-    fn peer_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
+    pub(super) fn peer_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
         let slot = *self.slots.get(&id)?;
         self.peers.get_mut(slot)
+    }
+
+    fn restate(&mut self, id: PeerId) {
+        let Some(&slot) = self.slots.get(&id) else {
+            return;
+        };
+        let peer = &mut self.peers[slot];
+        peer.session.repeat_offer();
+        peer.touched = true;
+        if matches!(peer.receiving, Receiving::Mixed(_)) {
+            self.tell_layout(slot);
+        }
+    }
+
+    fn suspend(&mut self, id: PeerId) {
+        let Some(&slot) = self.slots.get(&id) else {
+            return;
+        };
+        for track in std::mem::take(&mut self.peers[slot].published) {
+            self.end_track(track, true);
+        }
+        self.peers[slot].suspended = true;
     }
 
     /// A description or a candidate: what cannot be done is told to the client. A client that has made itself a
@@ -114,15 +164,20 @@ impl Worker {
             published: Vec::new(),
             speaking: Default::default(),
             has_levels: false,
+            bandwidth: Bandwidth::new(now),
+            publish_limit: None,
+            target: Target::BEST,
             next_sender: 1,
             deadline: now,
             stats_due: now + super::STATS_INTERVAL,
+            suspended: false,
             dirty: false,
             touched: true,
         });
         self.slots.insert(id, slot);
         if let Some(room) = self.rooms.get_mut(&room) {
             room.members.push(slot);
+            room.voices.enter(slot);
         }
         if delivery == Delivery::Mixed {
             self.begin_mixed(slot);
@@ -137,14 +192,20 @@ impl Worker {
         };
         peer.session.close(now, &mut self.socket);
         self.past.add(&peer.session);
+        let estimator = peer.session.subscriber.estimator();
+        self.past
+            .bandwidth
+            .merge(&peer.bandwidth.counters(estimator));
         self.slots.remove(&peer.id);
         if let Some(room) = self.rooms.get_mut(&peer.room) {
             room.members.retain(|member| *member != slot);
+            room.voices.leave(slot);
             // What only this peer heard has nobody to hear it any more.
             room.audio
                 .retain(|mix, _| !matches!(mix, MixId::Minus(owner, _) if *owner == peer.id));
         }
         self.update_bus(peer.room);
+        self.choose_pictures(now, peer.room);
     }
 
     /// Everything that the peer publishes and is sent ends; the peer stays.
@@ -207,28 +268,7 @@ impl Worker {
         self.peers[slot].deadline = now;
     }
 
-    fn set_receive_limit(&mut self, id: PeerId, bps: Option<u64>) {
-        let Some(&slot) = self.slots.get(&id) else {
-            return;
-        };
-        let peer = &mut self.peers[slot];
-        peer.params.max_receive_bps = bps;
-        let Receiving::Mixed(pair) = &mut peer.receiving else {
-            return;
-        };
-        let rung = Rung::for_limit(bps);
-        if pair.rung == rung {
-            return;
-        }
-        pair.rung = rung;
-        let (listening, room) = (pair.listening, peer.room);
-        if listening && let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
-            bus.set_rung(id, rung);
-        }
-        self.tell_layout(slot);
-    }
-
-    fn set_source(&mut self, key: TrackKey, source: SourceType) {
+    fn set_source(&mut self, now: Instant, key: TrackKey, source: SourceType) {
         let Some(track) = self.tracks.get_mut(&key) else {
             return;
         };
@@ -237,6 +277,10 @@ impl Worker {
         }
         track.source = source;
         let room = track.room;
+        self.voice_source(now, key);
+        let Some(track) = self.tracks.get_mut(&key) else {
+            return;
+        };
         // The bus treats screens and their sound differently: it takes the source anew.
         if std::mem::take(&mut track.tapped)
             && let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref())
@@ -252,6 +296,12 @@ impl Worker {
         };
         track.muted = muted;
         let room = track.room;
+        if muted
+            && let Some(voice) = track.voice
+            && let Some(room) = self.rooms.get_mut(&room)
+        {
+            room.voices.speakers.release(voice);
+        }
         if let Some(peer) = self.peers.get_mut(track.publisher) {
             peer.session.publisher.set_muted(now, key, muted);
             peer.touched = true;

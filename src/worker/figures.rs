@@ -10,10 +10,12 @@ use crate::sfu::{DropCounters, SenderStats};
 use crate::stats::{PeerStats, SentTrackStats};
 use crate::transport::Drops;
 use crate::worker::SourceType;
+use crate::worker::bandwidth::BandwidthCounters;
 use crate::worker::mixed::MIXED_STREAM;
 use crate::worker::session::{Session, SessionCounters};
 use crate::worker::socket::SocketCounters;
 use crate::worker::state::{Peer, Receiving, Track};
+use crate::worker::tcp::StreamCounters;
 use crate::worker::thread::{Worker, WorkerCounters};
 
 /// What one worker did since its start, sessions and rooms that are gone included.
@@ -23,8 +25,10 @@ pub struct WorkerFigures {
     pub peers: usize,
     /// Rooms that are mixed now.
     pub mixed_rooms: usize,
-    /// Its UDP socket.
+    /// Its UDP port.
     pub socket: SocketCounters,
+    /// Its TCP connections.
+    pub streams: StreamCounters,
     /// Datagrams that reached no session.
     pub worker: WorkerCounters,
     /// What sessions refused.
@@ -35,6 +39,10 @@ pub struct WorkerFigures {
     pub ingest: DropCounters,
     /// Media that was not sent to a subscriber.
     pub delivery: DropCounters,
+    /// Estimates, probes and allocations of bandwidth.
+    pub bandwidth: BandwidthCounters,
+    /// Peers whose link is measured now, and the sum of their estimates in bit/s.
+    pub estimates: (u64, u64),
     /// Events that a room's actor did not take.
     pub dropped_events: u64,
     /// Outputs of the codec threads that the worker did not take.
@@ -59,13 +67,21 @@ impl WorkerFigures {
 
 impl Worker {
     /// Everything until now.
-    pub(super) fn figures(&self) -> WorkerFigures {
+    pub(super) fn figures(&self, now: Instant) -> WorkerFigures {
         let mut figures = self.past.clone();
         figures.peers = self.peers.len();
         figures.socket = self.socket.counters();
+        figures.streams = self.socket.streams.counters();
         figures.worker = self.counters;
         for (_, peer) in &self.peers {
             figures.add(&peer.session);
+            let estimator = peer.session.subscriber.estimator();
+            let counters = peer.bandwidth.counters(estimator);
+            figures.bandwidth.merge(&counters);
+            if estimator.is_measured() {
+                figures.estimates.0 += 1;
+                figures.estimates.1 += estimator.estimate(now);
+            }
         }
         for room in self.rooms.values() {
             figures.mixed_rooms += usize::from(room.bus.is_some());
@@ -89,6 +105,7 @@ pub(super) fn peer_stats(
 ) -> PeerStats {
     let sent = peer.session.subscriber.stats(now);
     let counters = peer.session.counters();
+    let estimate_bps = super::bandwidth::estimate(now, peer);
     let mixed = matches!(peer.receiving, Receiving::Mixed(_));
     PeerStats {
         received: peer.session.publisher.stats(now),
@@ -98,6 +115,8 @@ pub(super) fn peer_stats(
             .collect(),
         bytes_ingress: counters.bytes_in,
         bytes_egress: counters.bytes_out,
+        estimate_bps,
+        publish_limit_bps: peer.publish_limit,
         round_trip_ms: peer
             .session
             .subscriber

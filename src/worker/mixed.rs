@@ -18,7 +18,7 @@ use crate::worker::figures::mixed_track_id;
 use crate::worker::session::Forwarding;
 use crate::worker::state::{MixedPair, MixedTrack, Receiving, is_mixable};
 use crate::worker::thread::Worker;
-use crate::worker::{Event, LayoutTile, SourceType};
+use crate::worker::{Event, LayoutWish, MixedLayout, SourceType};
 
 /// Stream and track ids of the mixed pair.
 pub(super) const MIXED_STREAM: &str = "mixed";
@@ -147,6 +147,7 @@ impl Worker {
         let is_heard = room.members.iter().any(listens);
         if room.bus.is_some() && (!is_heard || room.is_mix_broken()) {
             room.end_mix();
+            room.voices.forget_decoded();
             let tracks = self.tracks.values_mut();
             tracks.filter(|track| track.room == key).for_each(|track| {
                 track.tapped = false;
@@ -160,6 +161,9 @@ impl Worker {
         let bus = room
             .bus
             .get_or_insert_with(|| Bus::start(key, &self.codecs, self.bus_sender.clone()));
+        if is_new {
+            bus.set_layout(room.layout_wish);
+        }
         for slot in room.members.iter().filter(|_| is_new) {
             let Some(peer) = peers.get(*slot) else {
                 continue;
@@ -178,12 +182,14 @@ impl Worker {
             if peer.published.is_empty() {
                 continue;
             }
-            let mut muted = true;
+            let (mut muted, mut camera_off) = (true, true);
             for track_key in &peer.published {
                 let Some(track) = self.tracks.get_mut(track_key) else {
                     continue;
                 };
-                muted &= track.info.kind == MediaKind::Video || track.muted;
+                let is_video = track.info.kind == MediaKind::Video;
+                muted &= is_video || track.muted;
+                camera_off &= !is_video || track.muted || track.source == SourceType::Screen;
                 if track.tapped || !is_mixable(track.info.codec) {
                     continue;
                 }
@@ -202,9 +208,14 @@ impl Worker {
                 name: peer.params.name.clone(),
                 speaking: peer.speaking.is_speaking(),
                 muted,
+                camera_off,
+                avatar: None,
             });
         }
         bus.set_participants(participants);
+        if is_new {
+            self.begin_decoding(key);
+        }
     }
 
     /// The tiles of the picture that a mixed peer receives.
@@ -218,12 +229,20 @@ impl Worker {
             .get(&peer.room)
             .and_then(|room| room.layouts.get(&pair.rung.video()))
             .cloned();
-        if let (true, Some((canvas, tiles))) = (pair.listening, layout) {
-            self.emit(slot, |peer| Event::Layout {
-                peer,
-                canvas,
-                tiles,
-            });
+        if let (true, Some(layout)) = (pair.listening, layout) {
+            self.emit(slot, |peer| Event::Layout { peer, layout });
+        }
+    }
+
+    /// The wish outlives the bus. What the bus says next is told to everybody: it is the answer.
+    pub(super) fn set_layout(&mut self, key: RoomKey, wish: LayoutWish) {
+        let Some(room) = self.rooms.get_mut(&key) else {
+            return;
+        };
+        room.layout_wish = wish;
+        room.layouts.clear();
+        if let Some(bus) = &room.bus {
+            bus.set_layout(wish);
         }
     }
 
@@ -236,12 +255,7 @@ impl Worker {
                 speaking,
             } => {
                 for (id, is_speaking) in speaking {
-                    if let Some(&slot) = self.slots.get(&id)
-                        && !self.peers[slot].has_levels
-                    {
-                        self.peers[slot].speaking.set(is_speaking);
-                        self.on_speaking(slot, is_speaking);
-                    }
+                    self.on_decoded(id, is_speaking);
                 }
                 for frame in &frames {
                     self.send_audio(now, room, frame, &routes);
@@ -256,12 +270,7 @@ impl Worker {
             } => {
                 self.send_picture(now, room, rung, timestamp, keyframe, &access_unit);
             }
-            BusOutput::Layout {
-                room,
-                rung,
-                canvas,
-                tiles,
-            } => self.on_layout(room, rung, canvas, tiles),
+            BusOutput::Layout { room, rung, layout } => self.on_layout(room, rung, layout),
             BusOutput::KeyframeWanted { track } => {
                 if let Some(room) = self.tracks.get(&track).map(|track| track.room) {
                     self.request_keyframe(now, room, track, BEST_LAYER);
@@ -270,21 +279,14 @@ impl Worker {
         }
     }
 
-    fn on_layout(
-        &mut self,
-        key: RoomKey,
-        rung: VideoRung,
-        canvas: (u32, u32),
-        tiles: Vec<LayoutTile>,
-    ) {
+    fn on_layout(&mut self, key: RoomKey, rung: VideoRung, layout: MixedLayout) {
         let Some(room) = self.rooms.get_mut(&key).filter(|room| room.bus.is_some()) else {
             return;
         };
-        let new = (canvas, tiles);
-        if room.layouts.get(&rung) == Some(&new) {
+        if room.layouts.get(&rung) == Some(&layout) {
             return;
         }
-        room.layouts.insert(rung, new);
+        room.layouts.insert(rung, layout);
         for slot in room.members.clone() {
             if matches!(&self.peers[slot].receiving, Receiving::Mixed(pair) if pair.rung.video() == rung)
             {
@@ -393,7 +395,7 @@ impl Worker {
             })
             .collect();
         let peers = &mut self.peers;
-        let dirty = &mut self.dirty;
+        let (dirty, next_timer) = (&mut self.dirty, &mut self.next_timer);
         let mut wants_keyframe = false;
         self.packetizer.packetize(access_unit, |payload, last| {
             let packet = next_packet(stream, Codec::H264, timestamp, last, keyframe, payload);
@@ -403,6 +405,9 @@ impl Worker {
                 };
                 let forwarding = peer.session.forward(now, sender, &packet);
                 wants_keyframe |= forwarding == Forwarding::WantsKeyframe;
+                if forwarding == Forwarding::Held {
+                    *next_timer = (*next_timer).min(peer.wake_for_pacer());
+                }
                 if forwarding == Forwarding::Queued && !std::mem::replace(&mut peer.dirty, true) {
                     dirty.push(slot);
                 }
@@ -447,9 +452,12 @@ fn next_packet<'p>(
         marker,
         keyframe,
         recovered: false,
+        broken: false,
         level: None,
         orientation: None,
         dependency_descriptor: None,
+        red: None,
+        within_red: false,
         payload,
     }
 }

@@ -1,26 +1,42 @@
-//! The media thread: one UDP socket, the transports of its peers, the forwarding of its rooms.
+//! The media thread: one UDP port and its peers' TCP connections, the transports of its peers, the forwarding of its rooms.
 //!
 //! A room lives on one worker. The room's actor sends [`Command`]s and hears [`Event`]s; nothing else is shared.
 //! Packets never leave this thread between their arrival and their last departure.
 
+mod acceptor;
+mod bandwidth;
 mod control;
 mod delivery;
 mod demux;
 mod figures;
+mod load;
 mod mixed;
+mod moved;
+mod network;
 mod session;
 mod socket;
 mod speaking;
 mod start;
 mod state;
+mod streams;
+mod tcp;
 mod thread;
+mod voices;
 
-pub use crate::mcu::bus::LayoutTile;
+pub use crate::mcu::bus::{LayoutTile, MixedLayout};
+pub use crate::mcu::video::LayoutWish;
 pub use crate::rtp::params::SourceType;
-pub use crate::sfu::PublishedTrack;
+pub use crate::sfu::{Layer, PublishedTrack, Target};
+pub use acceptor::{Acceptor, AcceptorCounters, Directory, Incoming, listen};
 pub use figures::WorkerFigures;
+pub use load::Load;
+pub use network::is_missing_family;
+pub use speaking::{HOLD as SPEAKING_HOLD, VoicePacket};
 pub use start::{Media, MediaConfig, StartError, start_all};
+pub use talksy_mixer::video::layout::Kind as LayoutKind;
+pub use tcp::canonical;
 pub use thread::{WorkerConfig, start as start_worker};
+pub use voices::VoiceReport;
 
 use std::time::Duration;
 
@@ -33,6 +49,15 @@ pub enum Delivery {
     Forward,
     /// MCU: one mixed audio and one composited video track.
     Mixed,
+}
+
+/// How much of a large room each forwarded client gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VoiceLimits {
+    /// Sounds that are forwarded at one time: the loudest. `None`: all.
+    pub audio: Option<usize>,
+    /// Cameras that are forwarded at one time: of those who spoke last. Screens are forwarded besides. `None`: all.
+    pub video: Option<usize>,
 }
 
 /// What a peer is when it enters a worker.
@@ -58,6 +83,8 @@ pub enum Command {
         room: RoomKey,
         /// Where [`Event`]s of this room go.
         events: EventSender,
+        /// How much of it is forwarded.
+        voices: VoiceLimits,
     },
     /// The room is gone, with all of its peers.
     CloseRoom {
@@ -126,6 +153,31 @@ pub enum Command {
         /// Bit/s.
         bps: Option<u64>,
     },
+    /// The peer shows a track in an element of this size.
+    SetVideoSize {
+        /// Who.
+        peer: PeerId,
+        /// Which track.
+        track: TrackKey,
+        /// Pixels; 0 is off screen.
+        width: u32,
+        /// Pixels; 0 is off screen.
+        height: u32,
+    },
+    /// Bit/s that the peer may send at most; `None` takes the limit away.
+    SetPublishLimit {
+        /// Who.
+        peer: PeerId,
+        /// Bit/s.
+        bps: Option<u64>,
+    },
+    /// What a peer gets of every forwarded picture, from now on.
+    SetTarget {
+        /// Who.
+        peer: PeerId,
+        /// Up to which layer, or nothing.
+        target: Target,
+    },
     /// What a track shows.
     SetSource {
         /// Which track.
@@ -140,6 +192,32 @@ pub enum Command {
         /// Muted?
         muted: bool,
     },
+    /// Makes an offer with new ICE credentials, because nothing is heard of the client any more. The association,
+    /// its keys and all m-lines stay.
+    RestartIce {
+        /// Who.
+        peer: PeerId,
+    },
+    /// The client has a new socket and may have missed what was said on the old one: an offer that is out and the
+    /// layout are told once more.
+    Restate {
+        /// Who.
+        peer: PeerId,
+    },
+    /// The client has disappeared: what it publishes ends for the others. A track is published anew, under its old
+    /// key, with its next packet.
+    Suspend {
+        /// Who.
+        peer: PeerId,
+    },
+    /// How the room's mixed picture is divided. All who receive it are told by [`Event::Layout`], also where it
+    /// was so before.
+    SetLayout {
+        /// Which room.
+        room: RoomKey,
+        /// How.
+        wish: LayoutWish,
+    },
     /// Text for the peer's data channel `internal`; dropped while it is not open.
     SendText {
         /// Who.
@@ -147,6 +225,8 @@ pub enum Command {
         /// JSON text.
         text: String,
     },
+    /// Of no room: a TCP connection whose first request names a peer of this worker.
+    Connect(Box<Incoming>),
     /// Of no room: what the worker did so far, for whoever prints it.
     Figures {
         /// Dropped unanswered by a worker that has ended.
@@ -208,6 +288,16 @@ pub enum Event {
         /// Who.
         peer: PeerId,
     },
+    /// Nothing was heard of the peer's transport for [`MEDIA_SILENCE`]: no media, no answer to a check.
+    MediaSilent {
+        /// Who.
+        peer: PeerId,
+    },
+    /// It was heard again after [`Event::MediaSilent`].
+    MediaHeard {
+        /// Who.
+        peer: PeerId,
+    },
     /// The transport is gone for good (closed, failed, timed out), and the peer with it. The room keeps its
     /// membership: with the client's next offer it adds the peer anew.
     Disconnected {
@@ -253,14 +343,40 @@ pub enum Event {
         /// Speaks now?
         speaking: bool,
     },
+    /// The room has another dominant speaker. Where nobody speaks, the last one stays.
+    ActiveSpeaker {
+        /// Who.
+        peer: PeerId,
+    },
+    /// As [`Event::Speaking`], with the packets that showed it; only where the client's packets tell their level.
+    Voice {
+        /// Whose.
+        peer: PeerId,
+        /// What was heard.
+        report: std::sync::Arc<VoiceReport>,
+    },
     /// The tiles of the picture that this peer receives; sent on change and to every new listener.
     Layout {
         /// To whom.
         peer: PeerId,
-        /// Canvas width and height in pixels.
-        canvas: (u32, u32),
         /// Who is where.
-        tiles: Vec<LayoutTile>,
+        layout: MixedLayout,
+    },
+    /// Another layer of a track is forwarded to this peer than before, or none.
+    BitrateAdjusted {
+        /// To whom.
+        peer: PeerId,
+        /// What.
+        track: TrackKey,
+        /// Bit/s of payload; 0: paused.
+        bitrate: u64,
+    },
+    /// The link to a peer became good or bad.
+    NetworkCondition {
+        /// Whose.
+        peer: PeerId,
+        /// Everything that it wants fits, without loss or delay.
+        stable: bool,
     },
     /// The figures of one peer, once a second while it has a connection.
     Stats {
@@ -278,6 +394,9 @@ pub enum Event {
     },
 }
 
+/// Silence until [`Event::MediaSilent`].
+pub const MEDIA_SILENCE: Duration = Duration::from_secs(5);
+
 /// How often a connected peer's figures go to its room.
 pub const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -294,6 +413,7 @@ pub const COMMAND_QUEUE: usize = 4096;
 pub struct WorkerHandle {
     commands: crossbeam_channel::Sender<Command>,
     wake: std::sync::Arc<dyn Fn() + Send + Sync>,
+    load: std::sync::Arc<Load>,
 }
 
 impl WorkerHandle {
@@ -302,7 +422,21 @@ impl WorkerHandle {
         commands: crossbeam_channel::Sender<Command>,
         wake: std::sync::Arc<dyn Fn() + Send + Sync>,
     ) -> Self {
-        WorkerHandle { commands, wake }
+        WorkerHandle {
+            commands,
+            wake,
+            load: Default::default(),
+        }
+    }
+
+    /// The same handle, which tells the load that the worker notes here.
+    pub fn with_load(self, load: std::sync::Arc<Load>) -> Self {
+        WorkerHandle { load, ..self }
+    }
+
+    /// How busy the worker is.
+    pub fn load(&self) -> &Load {
+        &self.load
     }
 
     /// Queues a command; never blocks.

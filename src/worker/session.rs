@@ -4,25 +4,33 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::ids::TrackKey;
+use crate::rtp::demux::{DatagramKind, classify};
 use crate::rtp::ntp::Ntp;
 use crate::rtp::params::{ReceiveLine, SendLine, Ssrc};
-use crate::sfu::{DropReason, Publisher, Received, SenderClock, Subscriber};
+use crate::sfu::{DropReason, PublishLimit, Publisher, Received, SenderClock, Sending, Subscriber};
 use crate::transport::negotiation::{
     LocalTransport, NegotiationConfig, NegotiationError, Negotiator, Output, RemoteTransport,
     TransportPort,
 };
 use crate::transport::srtp::{Direction, SrtpContext};
 use crate::transport::{
-    Drops as TransportDrops, Fingerprint, Identity, RemoteParams, Transport, TransportConfig,
-    TransportError, TransportEvent,
+    Drops as TransportDrops, Fingerprint, IceCredentials, Identity, RemoteParams, Transport,
+    TransportConfig, TransportError, TransportEvent,
 };
-use crate::worker::socket::{Outbox, Path, Socket};
+use crate::worker::network::Socket;
+use crate::worker::socket::{Outbox, Path};
+use crate::worker::tcp::StreamId;
 
 /// Candidates that a client may trickle before its first description names its credentials.
 const EARLY_CANDIDATES: usize = 64;
+/// Addresses of the peer whose way to us is remembered; the oldest gives way.
+const MAX_SEEN: usize = 16;
+/// TCP connections that one session keeps; a further one displaces the oldest that carries no media. A browser opens one
+/// for each of its interfaces and each of our addresses.
+const MAX_STREAMS: usize = 16;
 /// A data-channel message from a client; longer ones are dropped and counted.
 const MAX_CHANNEL_TEXT: usize = 64 << 10;
 /// The data channel of the old clients.
@@ -85,6 +93,10 @@ pub enum SessionEvent {
     },
     /// Encrypted media can flow.
     Connected,
+    /// Nothing was heard of the peer for [`MEDIA_SILENCE`](crate::worker::MEDIA_SILENCE).
+    Silent,
+    /// It was heard again.
+    Heard,
     /// A message on [`CHANNEL`].
     Text(String),
     /// The end of this session.
@@ -96,6 +108,8 @@ pub enum SessionEvent {
 pub enum Forwarding {
     /// It is in the outbox.
     Queued,
+    /// The pacer keeps it for a moment: the session's timer has changed.
+    Held,
     /// Nothing flows on this sender before a keyframe.
     WantsKeyframe,
     /// It is not for this sender, or nothing can be sent yet.
@@ -127,9 +141,15 @@ pub struct Session {
     pub publisher: Publisher,
     /// What the peer is sent.
     pub subscriber: Subscriber,
+    /// What the peer may send.
+    pub publish_limit: PublishLimit,
     /// Sealed packets of this pass.
     pub outbox: Outbox,
     path: Option<Path>,
+    /// Addresses of the peer that are connections, with those that have ended: what is meant for them is not for UDP.
+    streams: Vec<(SocketAddr, StreamId)>,
+    /// How STUN and DTLS came from addresses that are not selected: answers go back from where they were sent to.
+    seen: Vec<Path>,
     counters: SessionCounters,
 }
 
@@ -165,7 +185,16 @@ impl TransportPort for Port<'_> {
     }
 
     fn local(&self) -> LocalTransport {
-        let credentials = self.transport.local_credentials();
+        self.with_credentials(self.transport.local_credentials())
+    }
+
+    fn local_for_offer(&self) -> LocalTransport {
+        self.with_credentials(self.transport.offered_credentials())
+    }
+}
+
+impl Port<'_> {
+    fn with_credentials(&self, credentials: IceCredentials) -> LocalTransport {
         LocalTransport {
             ufrag: credentials.ufrag,
             pwd: credentials.pwd,
@@ -186,7 +215,11 @@ impl Session {
         advertised: &Arc<[String]>,
         client_offers_first: bool,
     ) -> Result<Self, TransportError> {
-        let mut transport = Transport::new(now, identity.clone(), TransportConfig::default())?;
+        let config = TransportConfig {
+            disconnected_after: crate::worker::MEDIA_SILENCE,
+            ..TransportConfig::default()
+        };
+        let mut transport = Transport::new(now, identity.clone(), config)?;
         transport.open_channel(now, CHANNEL);
         let own_ssrc = Ssrc(rand::random());
         let mut negotiator = Negotiator::new(NegotiationConfig {
@@ -206,8 +239,11 @@ impl Session {
             connected: false,
             publisher: Publisher::new(own_ssrc),
             subscriber: Subscriber::new(own_ssrc),
+            publish_limit: PublishLimit::default(),
             outbox: Outbox::default(),
             path: None,
+            streams: Vec::new(),
+            seen: Vec::new(),
             counters: SessionCounters::default(),
         })
     }
@@ -309,6 +345,18 @@ impl Session {
         }
     }
 
+    /// Makes an offer that restarts ICE, as soon as one may be made.
+    pub fn restart_ice(&mut self) {
+        if self.transport.restart_ice() {
+            self.negotiator.restate();
+        }
+    }
+
+    /// The offer that is out is told once more, to a client that may have missed it.
+    pub fn repeat_offer(&mut self) {
+        self.negotiator.repeat_offer();
+    }
+
     /// A trickled candidate; before the first description it waits for it.
     ///
     /// # Errors
@@ -332,6 +380,12 @@ impl Session {
     /// STUN or DTLS.
     pub fn handle_transport(&mut self, now: Instant, path: Path, datagram: &[u8]) {
         self.counters.bytes_in += datagram.len() as u64;
+        // The same address and port over UDP is somebody else's, or a forgery.
+        if path.stream.is_none() && self.stream_of(path.remote).is_some() {
+            self.counters.transport += 1;
+            return;
+        }
+        self.remember(path);
         if self
             .transport
             .handle_read(now, path.remote, datagram)
@@ -344,11 +398,35 @@ impl Session {
         }
     }
 
-    /// Authentic media from the selected address shows that the peer is alive.
+    /// Authentic media shows that the peer is alive, and where it is.
     fn note_traffic(&mut self, now: Instant, from: SocketAddr) {
         if self.transport.selected() == Some(from) {
             self.transport.note_traffic(now);
+        } else {
+            self.transport.note_media_from(now, from);
         }
+    }
+
+    /// Whether nothing came over the selected path for this long.
+    pub fn is_quiet(&self, now: Instant, time: Duration) -> bool {
+        self.srtp.is_some() && self.transport.path_silence(now) >= time
+    }
+
+    /// Whether media from an address that nobody has is this peer's: if so, its place is looked for there. Spoils the
+    /// datagram, and uses it up.
+    pub fn is_own_media(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) -> bool {
+        let Some((receive, _)) = &mut self.srtp else {
+            return false;
+        };
+        let opened = match classify(datagram) {
+            DatagramKind::Rtp => receive.open_rtp(datagram).is_ok(),
+            DatagramKind::Rtcp => receive.open_rtcp(datagram).is_ok(),
+            _ => false,
+        };
+        if opened {
+            self.note_traffic(now, from);
+        }
+        opened
     }
 
     /// SRTP: decrypted in place. `None`: it went no further, and is counted.
@@ -404,11 +482,10 @@ impl Session {
         };
         let outbox = &mut self.outbox;
         let start = outbox.bytes.len();
-        let header = self
-            .subscriber
-            .forward(now, sender, packet, &mut outbox.bytes);
-        match header {
-            Ok(header) => {
+        let sending = self.subscriber.send(now, sender, packet, &mut outbox.bytes);
+        match sending {
+            Ok(Sending::Held) => Forwarding::Held,
+            Ok(Sending::Now(header)) => {
                 let sealed = send.seal_rtp(&mut outbox.bytes, start, header).is_ok();
                 if outbox.commit(start, sealed) {
                     Forwarding::Queued
@@ -452,10 +529,11 @@ impl Session {
         control
             .chain(self.publisher.poll_timeout())
             .chain(self.subscriber.poll_timeout())
+            .chain(self.publish_limit.poll_timeout())
             .min()
     }
 
-    /// Reports, feedback and retransmissions that are due, sealed into the outbox.
+    /// Reports, feedback, retransmissions, video that had to wait, and padding that are due, sealed into the outbox.
     pub fn poll_media(
         &mut self,
         now: Instant,
@@ -478,9 +556,31 @@ impl Session {
             let sealed = send.seal_rtcp(&mut outbox.bytes, start).is_ok();
             outbox.commit(start, sealed);
         }
+        let start = outbox.bytes.len();
+        let own = self.subscriber.own_ssrc();
+        if self
+            .publish_limit
+            .poll_timeout()
+            .is_some_and(|at| at <= now)
+        {
+            let streams = self.publisher.ssrcs();
+            if self
+                .publish_limit
+                .poll(now, own, &streams, &mut outbox.bytes)
+            {
+                let sealed = send.seal_rtcp(&mut outbox.bytes, start).is_ok();
+                outbox.commit(start, sealed);
+            }
+        }
         loop {
             let start = outbox.bytes.len();
-            let Some(header) = self.subscriber.poll_retransmission(now, &mut outbox.bytes) else {
+            let bytes = &mut outbox.bytes;
+            let Some(header) = self
+                .subscriber
+                .poll_retransmission(now, bytes)
+                .or_else(|| self.subscriber.poll_paced(now, bytes))
+                .or_else(|| self.subscriber.poll_padding(now, bytes))
+            else {
                 break;
             };
             let sealed = send.seal_rtp(&mut outbox.bytes, start, header).is_ok();
@@ -529,10 +629,7 @@ impl Session {
         match event {
             TransportEvent::Selected(remote) => {
                 if self.path.is_none_or(|path| path.remote != remote) {
-                    self.path = Some(Path {
-                        remote,
-                        local: None,
-                    });
+                    self.path = Some(self.path_to(remote));
                 }
                 None
             }
@@ -554,20 +651,21 @@ impl Session {
                 self.counters.channel += 1;
                 None
             }
-            TransportEvent::ChannelOpen { .. }
-            | TransportEvent::ChannelClosed { .. }
-            | TransportEvent::IceDisconnected
-            | TransportEvent::IceReconnected => None,
+            TransportEvent::ChannelOpen { .. } | TransportEvent::ChannelClosed { .. } => None,
+            TransportEvent::IceDisconnected => Some(SessionEvent::Silent),
+            TransportEvent::IceReconnected => Some(SessionEvent::Heard),
             TransportEvent::Closed(reason) => Some(SessionEvent::Closed(reason.to_string())),
         }
     }
 
     fn transmit(&mut self, socket: &mut Socket) {
-        let local = self.path.and_then(|path| path.local);
         while let Some((remote, datagram)) = self.transport.poll_transmit() {
             self.counters.bytes_out += datagram.len() as u64;
-            let local = local.filter(|_| self.path.is_some_and(|path| path.remote == remote));
-            socket.send(Path { remote, local }, &datagram);
+            let path = match self.path {
+                Some(path) if path.remote == remote => path,
+                _ => self.path_to(remote),
+            };
+            socket.send(path, &datagram);
         }
     }
 
@@ -586,5 +684,59 @@ impl Session {
     pub fn close(&mut self, now: Instant, socket: &mut Socket) {
         self.transport.close(now);
         self.transmit(socket);
+        for (_, stream) in self.streams.drain(..) {
+            socket.streams.close(stream);
+        }
+    }
+
+    /// Whether a connection from this address can be told from the peer's UDP.
+    pub fn takes_stream(&self, remote: SocketAddr) -> bool {
+        self.stream_of(remote).is_some() || !self.transport.knows(remote)
+    }
+
+    /// A connection is the peer's from now on. Returns the one that it displaces.
+    pub fn add_stream(&mut self, remote: SocketAddr, stream: StreamId) -> Option<StreamId> {
+        let selected = self.transport.selected();
+        let same = |(known, _): &(SocketAddr, StreamId)| *known == remote;
+        let displaced = match self.streams.iter().position(same) {
+            Some(at) => Some(at),
+            None if self.streams.len() < MAX_STREAMS => None,
+            None => self
+                .streams
+                .iter()
+                .position(|(known, _)| Some(*known) != selected),
+        };
+        let displaced = displaced.map(|at| self.streams.remove(at).1);
+        self.streams.push((remote, stream));
+        if selected == Some(remote) {
+            self.path = Some(self.path_to(remote));
+        }
+        displaced
+    }
+
+    fn stream_of(&self, remote: SocketAddr) -> Option<StreamId> {
+        let known = self.streams.iter().find(|(known, _)| *known == remote);
+        known.map(|(_, stream)| *stream)
+    }
+
+    fn path_to(&self, remote: SocketAddr) -> Path {
+        let seen = self.seen.iter().find(|path| path.remote == remote);
+        Path {
+            remote,
+            local: seen.and_then(|path| path.local),
+            stream: self.stream_of(remote),
+        }
+    }
+
+    fn remember(&mut self, path: Path) {
+        match self.seen.iter_mut().find(|seen| seen.remote == path.remote) {
+            Some(seen) => *seen = path,
+            None => {
+                if self.seen.len() >= MAX_SEEN {
+                    self.seen.remove(0);
+                }
+                self.seen.push(path);
+            }
+        }
     }
 }

@@ -9,11 +9,16 @@ use crate::mcu::bus::{Bus, Rung};
 use crate::mcu::video::VideoRung;
 use crate::rtp::params::Codec;
 use crate::rtp::unwrap::TimestampUnwrapper;
-use crate::sfu::{SenderClock, Tap};
+use crate::sfu::{SenderClock, Tap, Target, VoiceId};
+use crate::worker::bandwidth::Bandwidth;
 use crate::worker::demux::Slot;
 use crate::worker::session::Session;
 use crate::worker::speaking::Speaking;
-use crate::worker::{Event, EventSender, LayoutTile, PeerParams, PublishedTrack, SourceType};
+use crate::worker::voices::Voices;
+use crate::worker::{
+    Event, EventSender, LayoutWish, MixedLayout, PeerParams, PublishedTrack, SourceType,
+    VoiceLimits,
+};
 
 /// Events of a room that wait because its actor's queue is full. Beyond it events are dropped and counted: the
 /// actor is stuck, and its clients time out.
@@ -37,16 +42,33 @@ pub struct Peer {
     pub speaking: Speaking,
     /// Whether those levels exist; otherwise the mixer tells.
     pub has_levels: bool,
+    /// What its link can take, and who gets it.
+    pub bandwidth: Bandwidth,
+    /// What it may send at most, bit/s.
+    pub publish_limit: Option<u64>,
+    /// What it gets of every forwarded picture.
+    pub target: Target,
     /// The next sender's id.
     pub next_sender: u64,
     /// When the session's timers are due.
     pub deadline: Instant,
     /// When figures are due.
     pub stats_due: Instant,
+    /// What it published has ended for the others: its next packets publish it anew.
+    pub suspended: bool,
     /// Packets wait in the outbox.
     pub dirty: bool,
     /// Something happened that the session has to be asked about.
     pub touched: bool,
+}
+
+impl Peer {
+    /// A packet waits in the pacer: the session's timers are due when it may leave. Returns when that is.
+    pub fn wake_for_pacer(&mut self) -> Instant {
+        let at = self.session.subscriber.poll_timeout();
+        self.deadline = at.map_or(self.deadline, |at| at.min(self.deadline));
+        self.deadline
+    }
 }
 
 /// What a peer is to be sent.
@@ -103,6 +125,10 @@ pub struct Track {
     pub tapped: bool,
     /// What of it the bus hears or sees.
     pub tap: Tap,
+    /// Its place among the room's voices; `None` for pictures.
+    pub voice: Option<VoiceId>,
+    /// Not forwarded now: other voices are louder, or others spoke later.
+    pub withheld: bool,
     /// Who gets it, on which sender.
     pub subscribers: Vec<(Slot, u64)>,
 }
@@ -137,6 +163,8 @@ pub struct MediaRoom {
     pub dropped_events: u64,
     /// Members in the order in which they came.
     pub members: Vec<Slot>,
+    /// Who speaks.
+    pub voices: Voices,
     /// Lives while somebody is mixed.
     pub bus: Option<Bus>,
     /// The sounds of the bus.
@@ -148,14 +176,17 @@ pub struct MediaRoom {
     /// Likewise its pictures.
     pub video_time: TimestampUnwrapper,
     /// The last layout of each picture.
-    pub layouts: HashMap<VideoRung, ((u32, u32), Vec<LayoutTile>)>,
+    pub layouts: HashMap<VideoRung, MixedLayout>,
+    /// How the picture is to be divided.
+    pub layout_wish: LayoutWish,
 }
 
 impl MediaRoom {
     /// An empty room.
-    pub fn new(events: EventSender) -> Self {
+    pub fn new(events: EventSender, limits: VoiceLimits) -> Self {
         MediaRoom {
             events,
+            voices: Voices::new(limits),
             backlog: VecDeque::new(),
             dropped_events: 0,
             members: Vec::new(),
@@ -165,6 +196,7 @@ impl MediaRoom {
             audio_time: TimestampUnwrapper::default(),
             video_time: TimestampUnwrapper::default(),
             layouts: HashMap::new(),
+            layout_wish: LayoutWish::default(),
         }
     }
 
@@ -248,7 +280,7 @@ mod tests {
     #[test]
     fn the_streams_of_the_next_mix_are_other_tracks_on_a_new_time_line() {
         let (events, _) = tokio::sync::mpsc::channel(1);
-        let mut room = MediaRoom::new(events);
+        let mut room = MediaRoom::new(events, VoiceLimits::default());
         let first = room.video.entry(VideoRung::Standard).or_default().key;
         let late = room.video_time.unwrap(u32::MAX);
         assert!(room.video_time.unwrap(0) > late, "32 bits wrap");

@@ -1,13 +1,16 @@
-// One stay in a room: one socket, one peer connection, and who sends what on it. It never comes back to life:
-// after a break the session makes a new one.
+// One stay in a room: one signalling, one peer connection, and who sends what on it. Both get over breaks of the network
+// by themselves; where they do not, the session makes a new call.
 
 import { Negotiation, preferH264 } from './negotiation.js';
 import { Signal } from './signal.js';
 
 /** `welcome` follows `clientid` at once; a server that has none is not waited for longer than this, ms. */
 const WELCOME_WAIT = 500;
-/** A connection that is not back this long after it failed is built anew, ms. */
-const RESTART_LIMIT = 15_000;
+/** Another way is looked for when the connection has been interrupted for this long, and again after each such time, ms. */
+const RESTART_AFTER = 1500;
+const RESTART_PERIOD = 5000;
+/** A connection that is not back this long after it was interrupted is built anew, ms. */
+const RESTART_LIMIT = 20_000;
 /** How long a camera keeps its full size whatever the line may carry, ms. */
 const SHARP_START = 5_000;
 /** A track that ended while this page asked for it: nothing that its user did, or could do something about. */
@@ -25,7 +28,7 @@ export function bareId(id) {
  * Handlers, all called with plain data:
  * `joined({clientId, name, mode})`, `connection(state)`, `mode(mode, reason)`, `peers(list)`, `layout(layout)`,
  * `speaker(clientId)`, `remote(remote)` (new or changed), `gone(remote)`, `mixed(stream)`, `voice(streamId, speaking)`,
- * `channel(dataChannel)`, `error(sentence)`, `ended({opened, final, reason})`.
+ * `channel(dataChannel)`, `signalling(works)`, `error(sentence)`, `ended({opened, final, reason})`.
  *
  * A remote is `{key, clientId, name, source, stream, audio, video}`; audio and video are
  * `{id, track, receiver}` or null.
@@ -50,6 +53,8 @@ export class Call {
   #early = [];
   #welcomeTimer = 0;
   #restartTimer = 0;
+  /** Since when the connection has been interrupted; 0: it is not. */
+  #interrupted = 0;
 
   /** `publishes`: false for a viewer. `local`: slot → `{track, stream}` to publish from the start. */
   constructor(url, { mode, publishes, local }, handlers) {
@@ -59,6 +64,8 @@ export class Call {
     this.#publishes = publishes;
     this.#signal = new Signal(url, {
       message: (type, data, status) => this.#receive(type, data, status),
+      broken: () => this.#handlers.signalling(false),
+      resumed: () => this.#handlers.signalling(true),
       closed: (how) => this.#end(how),
     });
   }
@@ -70,6 +77,12 @@ export class Call {
   /** Sends an envelope of the protocol. */
   send(type, data) {
     return this.#signal.send(type, data);
+  }
+
+  /** The device may be on another network: both ways to the server are tried anew. */
+  networkChanged() {
+    this.#signal.probe();
+    if (this.pc?.connectionState && this.pc.connectionState !== 'new') this.pc.restartIce();
   }
 
   /** Leaves for good. */
@@ -89,7 +102,9 @@ export class Call {
       this.#publishing.set(slot, { track, stream });
       return;
     }
-    const transceiver = this.pc.addTransceiver(track, { direction: 'sendonly', streams: [stream] });
+    const init = { direction: 'sendonly', streams: [stream] };
+    if (slot === 'camera') Object.assign(init, simulcast(track));
+    const transceiver = this.pc.addTransceiver(track, init);
     if (track.kind === 'video') preferH264(transceiver);
     if (slot === 'camera') startSharp(transceiver.sender);
     this.#local.set(slot, { transceiver, id: bareId(track.id), muted: false, announced: false });
@@ -172,6 +187,7 @@ export class Call {
     this.#negotiation = new Negotiation(this.pc, {
       send: (type, data) => this.send(type, data),
       fail: (sentence) => this.#handlers.error(sentence),
+      heard: () => !this.#signal.broken,
       offersFirst: this.#publishes,
     });
     this.#handlers.joined({ clientId: this.clientId, name: welcome.name ?? '', mode: this.mode });
@@ -350,11 +366,23 @@ export class Call {
     if (state === 'connected') {
       clearTimeout(this.#restartTimer);
       this.#restartTimer = 0;
-    } else if (state === 'failed') {
-      this.pc.restartIce();
-      this.#restartTimer ||= setTimeout(() => this.#end({ opened: true, final: false }), RESTART_LIMIT);
+      this.#interrupted = 0;
+    } else if ((state === 'disconnected' || state === 'failed') && !this.#interrupted) {
+      this.#interrupted = performance.now();
+      this.#restartTimer = setTimeout(() => this.#restart(), state === 'failed' ? 0 : RESTART_AFTER);
     }
     this.#handlers.connection(state);
+  }
+
+  /** Looks for another way, until there is one, or it has taken too long although the server can be reached. */
+  #restart() {
+    const late = performance.now() - this.#interrupted > RESTART_LIMIT;
+    if (late && !this.#signal.broken) {
+      this.#end({ opened: true, final: false });
+      return;
+    }
+    if (this.pc.signalingState === 'stable') this.pc.restartIce();
+    this.#restartTimer = setTimeout(() => this.#restart(), RESTART_PERIOD);
   }
 
   #end(how) {
@@ -373,6 +401,20 @@ export class Call {
     }
     this.remotes.clear();
   }
+}
+
+/**
+ * The camera in up to three sizes, smallest first, so that the server can give each receiver what it has room for. A small
+ * camera is sent as it is.
+ */
+function simulcast(track) {
+  const { width = 0, height = 0 } = track.getSettings?.() ?? {};
+  const lines = Math.min(width, height);
+  const quarter = { rid: 'q', scaleResolutionDownBy: 4, maxBitrate: 150_000 };
+  const half = { rid: 'h', scaleResolutionDownBy: 2, maxBitrate: 500_000 };
+  const full = { rid: 'f', scaleResolutionDownBy: 1, maxBitrate: 1_700_000 };
+  if (lines >= 540) return { sendEncodings: [quarter, half, full] };
+  return lines >= 480 ? { sendEncodings: [half, full] } : {};
 }
 
 /**

@@ -1,5 +1,6 @@
 // The page: ties the lobby, the controls, the stage and the session together.
 
+import { LayoutControl } from './layout-control.js';
 import { captureObstacle, canShareScreen, openCameraAndMicrophone, MediaError } from './media.js';
 import { Monitor } from './monitor.js';
 import { Session } from './session.js';
@@ -14,12 +15,14 @@ const MAX_ERRORS = 100;
 const query = new URLSearchParams(location.search);
 const errors = [];
 const stage = new Stage({ onBlocked: () => { $('tap').hidden = false; }, onSize: reportSize });
+const layoutControl = new LayoutControl($('layout'), $('layout-people'), (wish) => session?.call?.send('layout', wish));
 const monitor = new Monitor(stage, $('stats-panel'));
 
 let session = null;
 let peers = [];
 let starting = false;
 let wakeLock = null;
+let reachable = true;
 
 // ---- Joining and leaving -------------------------------------------------------------------------------------
 
@@ -66,9 +69,9 @@ function enter(options, stream) {
   setBanner('Connecting…');
   session = new Session(options, stream, {
     joined, connection, peers: showPeers, remote: showRemote, gone: forget,
-    mode: showMode, layout: (layout) => stage.setLayout(layout), mixed: (mix) => stage.setMixed(mix),
-    speaker: () => {}, voice, channel: () => stage.reportSizes({ again: true }),
-    error: noteError, retrying, refused, localChanged: showLocal,
+    mode: showMode, layout: showLayout, mixed: (mix) => stage.setMixed(mix),
+    speaker: (clientId) => stage.setSpeaker(clientId), voice, channel: () => stage.reportSizes({ again: true }),
+    signalling, error: noteError, retrying, refused, localChanged: showLocal,
   });
   showLocal();
   showMode(session.mode);
@@ -84,6 +87,7 @@ async function keepAwake() {
 }
 
 function joined({ clientId, mode }) {
+  reachable = true;
   monitor.follow(session);
   stage.setSelf(clientId);
   stage.clear();
@@ -125,17 +129,29 @@ function retrying(attempt) {
 
 function connection(state) {
   $('link-dot').dataset.state = state;
-  if (state === 'connected') setBanner(null);
+  if (state === 'connected') setBanner(reachable ? null : 'The server cannot be reached. Trying again…');
   if (state === 'disconnected') setBanner('The connection is interrupted…');
   if (state === 'failed') setBanner('The connection broke. Trying another way…');
   showAlone();
+}
+
+/** Media goes on without signalling; but who comes and goes is not told. */
+function signalling(works) {
+  reachable = works;
+  connection(session?.call?.pc?.connectionState ?? 'connecting');
 }
 
 function showPeers(list) {
   peers = list;
   $('people-count').textContent = String(Math.max(1, list.length));
   stage.setPeers(list);
+  layoutControl.setPeople(list);
   showAlone();
+}
+
+function showLayout(layout) {
+  stage.setLayout(layout);
+  layoutControl.show(layout);
 }
 
 function showRemote(remote) {
@@ -303,7 +319,10 @@ document.addEventListener('keydown', (event) => {
   const button = { m: 'mute', v: 'camera', s: 'stats' }[event.key.toLowerCase()];
   if (button) $(button).click();
 });
-window.addEventListener('online', () => session?.retryNow());
+window.addEventListener('online', () => session?.networkChanged());
+navigator.connection?.addEventListener?.('change', () => {
+  if (navigator.onLine) session?.networkChanged();
+});
 document.addEventListener('visibilitychange', keepAwake);
 window.addEventListener('pagehide', (event) => {
   if (!event.persisted) leave();

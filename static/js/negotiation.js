@@ -18,6 +18,7 @@ export class Negotiation {
   #pc;
   #send;
   #fail;
+  #heard;
   #queue = Promise.resolve();
   #phase = 'idle';
   #wanted = false;
@@ -29,13 +30,15 @@ export class Negotiation {
   #closed = false;
 
   /**
-   * `send(type, data)` reaches the server, `fail(sentence)` the user.
+   * `send(type, data)` reaches the server, `fail(sentence)` the user. `heard()`: whether the server can answer now; while
+   * it cannot, no time limit ends.
    * `offersFirst`: a publisher makes the very first offer without asking; everybody asks for later ones.
    */
-  constructor(pc, { send, fail, offersFirst }) {
+  constructor(pc, { send, fail, heard, offersFirst }) {
     this.#pc = pc;
     this.#send = send;
     this.#fail = fail;
+    this.#heard = heard;
     this.#mayOfferAtOnce = offersFirst;
     pc.addEventListener('negotiationneeded', () => {
       this.#wanted = true;
@@ -138,6 +141,10 @@ export class Negotiation {
   }
 
   #expire(phase) {
+    if (!this.#heard()) {
+      this.#enter(phase);
+      return;
+    }
     if (phase !== 'offering') {
       this.#ask();
       return;

@@ -62,11 +62,14 @@ export class Session {
     this.#screen = null;
   }
 
-  /** Joins at once instead of waiting for the next try. */
-  retryNow() {
-    if (!this.#retryTimer) return;
-    clearTimeout(this.#retryTimer);
-    this.#join();
+  /** The device may be on another network: does at once what would wait for the next try or the next silence. */
+  networkChanged() {
+    if (this.#retryTimer) {
+      clearTimeout(this.#retryTimer);
+      this.#join();
+    } else {
+      this.call?.networkChanged();
+    }
   }
 
   switchMode(mode) {

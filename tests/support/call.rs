@@ -59,7 +59,7 @@ struct Pause {
 
 impl Watch {
     /// A watch and where the packets go.
-    fn new() -> (Self, mpsc::Sender<talksy_unit::demo::ReceivedPacket>) {
+    pub fn new() -> (Self, mpsc::Sender<talksy_unit::demo::ReceivedPacket>) {
         let (packets, mut received) = mpsc::channel::<talksy_unit::demo::ReceivedPacket>(4096);
         let watch = Watch::default();
         let tracks = watch.0.clone();

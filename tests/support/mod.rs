@@ -6,14 +6,18 @@
 pub mod analysis;
 pub mod browser;
 pub mod call;
+pub mod firewall;
 pub mod media;
+pub mod network;
 pub mod page;
 pub mod peer;
 pub mod person;
 pub mod process;
+pub mod proxy;
 pub mod python;
 pub mod relay;
 pub mod server;
+pub mod turn;
 pub mod wire;
 
 use std::time::{Duration, Instant};

@@ -1,31 +1,17 @@
 //! The canvas and what is on it.
 
+use std::sync::Arc;
+
+use super::avatar::Avatar;
+use super::card::draw_card;
 use super::frame::{I420, PlaneMut, View, Yuv};
-use super::label::{Label, draw_card};
-use super::layout::{self, CAMERA_ASPECT, Rect, Size};
+use super::label::{Label, Signs};
+use super::layout::{Arrangement, Person, Placed, Rect, Scene, Size};
 use super::scale::{Fit, TileScaler, cut_mut};
+use super::theme::Theme;
 
-/// Behind and between the tiles: a dark grey.
-pub const BACKGROUND: Yuv = Yuv {
-    y: 30,
-    u: 130,
-    v: 127,
-};
-/// Beside a picture that does not fill its tile: a little lighter.
-pub const BARS: Yuv = Yuv {
-    y: 46,
-    u: 130,
-    v: 127,
-};
-/// Around those who speak: green.
-pub const SPEAKING: Yuv = Yuv {
-    y: 150,
-    u: 90,
-    v: 72,
-};
-
-/// What a tile shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Somebody, or a screen, that may have a tile.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TileSpec {
     /// Tells tiles apart; no two tiles have the same.
     pub id: u64,
@@ -35,10 +21,29 @@ pub struct TileSpec {
     pub colour: u64,
     /// Surrounded by a border.
     pub speaking: bool,
+    /// See [`Person::spoke`].
+    pub spoke: u64,
     /// Marked as silent, next to the name.
     pub muted: bool,
+    /// Marked as without a camera, next to the name.
+    pub camera_off: bool,
     /// A shared screen: never cut.
     pub screen: bool,
+    /// On the card, in place of initials.
+    pub avatar: Option<Arc<Avatar>>,
+}
+
+impl TileSpec {
+    /// What the layout has to know.
+    pub fn person(&self) -> Person {
+        Person {
+            id: self.id,
+            spoke: self.spoke,
+            speaking: self.speaking,
+            camera: !self.camera_off,
+            screen: self.screen,
+        }
+    }
 }
 
 /// What is to be seen in a tile now.
@@ -61,19 +66,28 @@ pub enum Picture<'a> {
 #[derive(Debug)]
 pub struct Compositor {
     canvas: I420,
+    theme: Theme,
+    arrangement: Arrangement,
+    people: Vec<Person>,
     tiles: Vec<Tile>,
-    rects: Vec<Rect>,
     /// The canvas holds something else than background outside the current tiles.
     stale: bool,
 }
 
 impl Compositor {
     /// An empty canvas of this size; odd sides are rounded up.
-    pub fn new(width: usize, height: usize) -> Self {
+    pub fn new(width: usize, height: usize, theme: Theme) -> Self {
+        let canvas = I420::new(width, height);
+        let size = Size {
+            width: canvas.width(),
+            height: canvas.height(),
+        };
         Compositor {
-            canvas: I420::new(width, height),
+            canvas,
+            theme,
+            arrangement: Arrangement::new(size),
+            people: Vec::new(),
             tiles: Vec::new(),
-            rects: Vec::new(),
             stale: true,
         }
     }
@@ -83,64 +97,62 @@ impl Compositor {
         &self.canvas
     }
 
-    /// Who has a tile, in reading order; beyond [`layout::MAX_TILES`] nobody has. Tells whether a tile came, went
-    /// or moved.
-    pub fn set_tiles(&mut self, specs: &[TileSpec]) -> bool {
-        let canvas = Size {
-            width: self.canvas.width(),
-            height: self.canvas.height(),
+    /// Who is there, and how the picture is divided; not everybody need be seen. Tells whether a tile came, went or
+    /// moved.
+    pub fn set_tiles(&mut self, scene: Scene, specs: &[TileSpec]) -> bool {
+        self.people.clear();
+        self.people.extend(specs.iter().map(TileSpec::person));
+        let placed = self.arrangement.arrange(scene, &self.people);
+        let spec_of = |id: u64| specs.iter().position(|spec| spec.id == id);
+        let stays = |(placed, tile): (&Placed, &Tile)| {
+            (placed.id, placed.rect) == (tile.spec.id, tile.rect)
         };
-        let before = std::mem::take(&mut self.rects);
-        layout::grid(specs.len(), canvas, CAMERA_ASPECT, &mut self.rects);
-        let placed = specs.iter().zip(&self.rects);
-        let same = before == self.rects
-            && placed
-                .clone()
-                .zip(&self.tiles)
-                .all(|((spec, _), tile)| spec.id == tile.spec.id);
-        if same {
-            for ((spec, _), tile) in placed.zip(&mut self.tiles) {
-                tile.update(spec);
+        if placed.len() == self.tiles.len() && placed.iter().zip(&self.tiles).all(stays) {
+            for tile in &mut self.tiles {
+                if let Some(at) = spec_of(tile.spec.id) {
+                    tile.index = at;
+                    tile.update(&specs[at], &self.theme);
+                }
             }
             return false;
         }
         let mut old = std::mem::take(&mut self.tiles);
-        let alone = self.rects.len() == 1;
-        self.tiles = placed
-            .map(|(spec, rect)| {
-                let kept = old
-                    .iter()
-                    .position(|tile| tile.spec.id == spec.id && tile.rect.size() == rect.size());
-                let mut tile = match kept {
-                    Some(at) => old.swap_remove(at),
-                    None => Tile::new(spec.clone(), *rect),
-                };
-                tile.update(spec);
-                tile.rect = *rect;
-                tile.alone = alone;
-                tile.drawn = Drawn::Nothing;
-                tile
-            })
-            .collect();
+        let alone = placed.len() == 1;
+        let new = placed.iter().filter_map(|placed| {
+            let (at, rect) = (spec_of(placed.id)?, placed.rect);
+            let kept = old
+                .iter()
+                .position(|tile| tile.spec.id == placed.id && tile.rect.size() == rect.size());
+            let mut tile = match kept {
+                Some(kept) => old.swap_remove(kept),
+                None => Tile::new(specs[at].clone(), rect, &self.theme),
+            };
+            tile.update(&specs[at], &self.theme);
+            (tile.index, tile.rect, tile.alone) = (at, rect, alone);
+            tile.drawn = Drawn::Nothing;
+            Some(tile)
+        });
+        self.tiles = new.collect();
         self.stale = true;
         true
     }
 
-    /// The tiles' ids and places on the canvas, in reading order.
+    /// The tiles' ids and places on the canvas: the large one first, then in reading order.
     pub fn tiles(&self) -> impl Iterator<Item = (u64, Rect)> + '_ {
         self.tiles.iter().map(|tile| (tile.spec.id, tile.rect))
     }
 
-    /// Draws what is new. `picture_of` is asked for each tile by its place in the order. Tells whether the
-    /// canvas has changed.
+    /// Draws what is new. `picture_of` is asked for each tile by its place in the list that
+    /// [`set_tiles`](Self::set_tiles) got. Tells whether the canvas has changed.
     pub fn compose<'a>(&mut self, mut picture_of: impl FnMut(usize) -> Picture<'a>) -> bool {
         let mut changed = self.stale;
         if self.stale {
-            self.canvas.fill(BACKGROUND);
+            self.canvas.fill(self.theme.colours.background);
             self.stale = false;
         }
-        for (i, tile) in self.tiles.iter_mut().enumerate() {
-            changed |= tile.compose(&mut self.canvas, picture_of(i));
+        for tile in &mut self.tiles {
+            let picture = picture_of(tile.index);
+            changed |= tile.compose(&mut self.canvas, &self.theme, picture);
         }
         changed
     }
@@ -149,6 +161,8 @@ impl Compositor {
 #[derive(Debug)]
 struct Tile {
     spec: TileSpec,
+    /// Of the spec, in the list of all.
+    index: usize,
     rect: Rect,
     /// The only tile of its canvas: needs no line towards neighbours.
     alone: bool,
@@ -167,10 +181,11 @@ enum Drawn {
 }
 
 impl Tile {
-    fn new(spec: TileSpec, rect: Rect) -> Self {
+    fn new(spec: TileSpec, rect: Rect, theme: &Theme) -> Self {
         Tile {
-            label: Label::new(&spec.name, spec.muted, rect.size()),
+            label: label(&spec, rect, theme),
             spec,
+            index: 0,
             rect,
             alone: false,
             card: None,
@@ -179,26 +194,27 @@ impl Tile {
         }
     }
 
-    fn update(&mut self, spec: &TileSpec) {
+    fn update(&mut self, spec: &TileSpec, theme: &Theme) {
         if self.spec == *spec {
             return;
         }
-        let renamed = self.spec.name != spec.name;
-        let relabelled = renamed || self.spec.muted != spec.muted;
+        let old = std::mem::replace(&mut self.spec, spec.clone());
+        let renamed = old.name != spec.name;
+        let signs = |spec: &TileSpec| (spec.muted, spec.camera_off);
+        let relabelled = renamed || signs(&old) != signs(spec);
         if relabelled {
-            self.label = Label::new(&spec.name, spec.muted, self.rect.size());
+            self.label = label(spec, self.rect, theme);
         }
-        let recoloured = self.spec.colour != spec.colour;
-        if renamed || recoloured {
+        let new_card = renamed || old.colour != spec.colour || old.avatar != spec.avatar;
+        if new_card {
             self.card = None;
         }
-        if relabelled || recoloured || self.spec.screen != spec.screen {
+        if relabelled || new_card || old.screen != spec.screen {
             self.drawn = Drawn::Nothing;
         }
-        self.spec.clone_from(spec);
     }
 
-    fn compose(&mut self, canvas: &mut I420, picture: Picture<'_>) -> bool {
+    fn compose(&mut self, canvas: &mut I420, theme: &Theme, picture: Picture<'_>) -> bool {
         let speaking = self.spec.speaking;
         let wanted = match picture {
             Picture::Card => Drawn::Card { speaking },
@@ -208,10 +224,10 @@ impl Tile {
             return false;
         }
         match picture {
-            Picture::Card => self.draw_card(canvas),
-            Picture::Frame { view, .. } => self.draw_frame(canvas, view),
+            Picture::Card => self.draw_card(canvas, theme),
+            Picture::Frame { view, .. } => self.draw_frame(canvas, theme, view),
         }
-        self.draw_border(canvas);
+        self.draw_border(canvas, theme);
         if let Some(label) = &self.label {
             label.draw(tile_of(canvas, self.rect));
         }
@@ -219,11 +235,13 @@ impl Tile {
         true
     }
 
-    fn draw_card(&mut self, canvas: &mut I420) {
+    fn draw_card(&mut self, canvas: &mut I420, theme: &Theme) {
         let Size { width, height } = self.rect.size();
+        let spec = &self.spec;
         let card = self.card.get_or_insert_with(|| {
             let mut card = I420::new(width, height);
-            draw_card(&mut card, &self.spec.name, self.spec.colour);
+            let avatar = spec.avatar.as_deref();
+            draw_card(&mut card, theme, &spec.name, spec.colour, avatar);
             card
         });
         let card = card.view();
@@ -235,19 +253,17 @@ impl Tile {
         }
     }
 
-    fn draw_frame(&mut self, canvas: &mut I420, view: View<'_>) {
+    fn draw_frame(&mut self, canvas: &mut I420, theme: &Theme, view: View<'_>) {
         let picture = Size {
             width: view.width(),
             height: view.height(),
         };
-        let (tile, fit) = (
-            self.rect.size(),
-            if self.spec.screen {
-                Fit::Whole
-            } else {
-                Fit::Fill
-            },
-        );
+        let tile = self.rect.size();
+        let (fit, beside) = if self.spec.screen {
+            (Fit::Whole, theme.colours.background)
+        } else {
+            (Fit::Fill, theme.colours.bars)
+        };
         let made = matches!(&self.scaler, Some(scaler) if scaler.is_for(picture, tile, fit));
         if !made {
             self.scaler = None;
@@ -257,17 +273,17 @@ impl Tile {
             .get_or_insert_with(|| TileScaler::new(picture, tile, fit));
         // Bars stay as they are from one frame to the next, but for the label and the border on them.
         if scaler.leaves_bars() {
-            fill(tile_of(canvas, self.rect), BARS);
+            fill(tile_of(canvas, self.rect), beside);
         }
         scaler.draw(view, tile_of(canvas, self.rect));
     }
 
-    /// Green around those who speak, otherwise a line that sets neighbours apart.
-    fn draw_border(&self, canvas: &mut I420) {
+    /// Coloured around those who speak, otherwise a line that sets neighbours apart.
+    fn draw_border(&self, canvas: &mut I420, theme: &Theme) {
         let Rect { width, height, .. } = self.rect;
         let (colour, thick) = match (self.spec.speaking, self.alone) {
-            (true, _) => (SPEAKING, if height >= 120 { 4 } else { 2 }),
-            (false, false) => (BACKGROUND, 2),
+            (true, _) => (theme.colours.speaking, if height >= 120 { 4 } else { 2 }),
+            (false, false) => (theme.colours.background, 2),
             (false, true) => return,
         };
         if width <= 2 * thick || height <= 2 * thick {
@@ -291,6 +307,14 @@ impl Tile {
     }
 }
 
+fn label(spec: &TileSpec, rect: Rect, theme: &Theme) -> Option<Label> {
+    let signs = Signs {
+        muted: spec.muted,
+        camera_off: spec.camera_off,
+    };
+    Label::new(&spec.name, signs, rect.size(), theme)
+}
+
 fn tile_of(canvas: &mut I420, rect: Rect) -> [PlaneMut<'_>; 3] {
     let [y, u, v] = canvas.planes_mut();
     [
@@ -310,15 +334,19 @@ fn fill(planes: [PlaneMut<'_>; 3], colour: Yuv) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::video::layout::{Kind, MAX_TILES};
+    use crate::video::theme::Colours;
+
+    fn new(width: usize, height: usize) -> Compositor {
+        Compositor::new(width, height, Theme::default())
+    }
 
     fn spec(id: u64, name: &str) -> TileSpec {
         TileSpec {
             id,
             name: name.into(),
             colour: id,
-            speaking: false,
-            muted: false,
-            screen: false,
+            ..TileSpec::default()
         }
     }
 
@@ -343,8 +371,8 @@ mod tests {
     #[test]
     fn each_tile_shows_its_own_picture() {
         let pictures: Vec<I420> = (0..9).map(|i| coloured(40 + 20 * i)).collect();
-        let mut compositor = Compositor::new(640, 360);
-        assert!(compositor.set_tiles(&people(9)));
+        let mut compositor = new(640, 360);
+        assert!(compositor.set_tiles(Scene::default(), &people(9)));
         assert!(compositor.compose(|i| Picture::Frame {
             view: pictures[i].view(),
             version: i as u64
@@ -358,8 +386,8 @@ mod tests {
     #[test]
     fn nothing_is_drawn_when_nothing_is_new() {
         let picture = coloured(99);
-        let mut compositor = Compositor::new(640, 360);
-        compositor.set_tiles(&people(2));
+        let mut compositor = new(640, 360);
+        compositor.set_tiles(Scene::default(), &people(2));
         let mut compose = |version| {
             compositor.compose(|i| match i {
                 0 => Picture::Card,
@@ -373,41 +401,41 @@ mod tests {
         assert!(!compose(1));
         assert!(compose(2));
         assert!(
-            !compositor.set_tiles(&people(2)),
+            !compositor.set_tiles(Scene::default(), &people(2)),
             "the same people stay in place"
         );
     }
 
     #[test]
     fn speaking_changes_the_border_and_no_tile() {
-        let mut compositor = Compositor::new(640, 360);
+        let mut compositor = new(640, 360);
         let mut tiles = people(2);
-        compositor.set_tiles(&tiles);
+        compositor.set_tiles(Scene::default(), &tiles);
         compositor.compose(|_| Picture::Card);
         let quiet = compositor.canvas().clone();
         tiles[1].speaking = true;
-        assert!(!compositor.set_tiles(&tiles));
+        assert!(!compositor.set_tiles(Scene::default(), &tiles));
         assert!(compositor.compose(|_| Picture::Card));
         let (_, rect) = compositor.tiles().nth(1).unwrap();
         assert_eq!(
             compositor.canvas().view().y.row(rect.y)[rect.x + 9],
-            SPEAKING.y
+            Colours::default().speaking.y
         );
         tiles[1].speaking = false;
-        compositor.set_tiles(&tiles);
+        compositor.set_tiles(Scene::default(), &tiles);
         assert!(compositor.compose(|_| Picture::Card));
         assert_eq!(*compositor.canvas(), quiet, "the border leaves no trace");
     }
 
     #[test]
     fn who_leaves_leaves_no_trace() {
-        let mut compositor = Compositor::new(640, 360);
-        compositor.set_tiles(&people(3));
+        let mut compositor = new(640, 360);
+        compositor.set_tiles(Scene::default(), &people(3));
         compositor.compose(|_| Picture::Card);
-        assert!(compositor.set_tiles(&[]));
+        assert!(compositor.set_tiles(Scene::default(), &[]));
         assert!(compositor.compose(|_| Picture::Card));
         let mut empty = I420::new(640, 360);
-        empty.fill(BACKGROUND);
+        empty.fill(Colours::default().background);
         assert_eq!(*compositor.canvas(), empty);
     }
 
@@ -422,8 +450,8 @@ mod tests {
             });
             tall
         });
-        let mut compositor = Compositor::new(640, 360);
-        compositor.set_tiles(&people(1));
+        let mut compositor = new(640, 360);
+        compositor.set_tiles(Scene::default(), &people(1));
         let pictures = [&wide, &tall];
         for (version, picture) in pictures.into_iter().enumerate() {
             compositor.compose(|_| Picture::Frame {
@@ -432,16 +460,19 @@ mod tests {
             });
         }
         let row = compositor.canvas().view().y.row(180).to_vec();
-        assert_eq!((row[20], row[320], row[620]), (BARS.y, 90, BARS.y));
+        assert_eq!(
+            (row[20], row[320], row[620]),
+            (Colours::default().bars.y, 90, Colours::default().bars.y)
+        );
     }
 
     #[test]
     fn a_new_name_is_written_at_once() {
-        let mut compositor = Compositor::new(640, 360);
-        compositor.set_tiles(&[spec(1, "Ada")]);
+        let mut compositor = new(640, 360);
+        compositor.set_tiles(Scene::default(), &[spec(1, "Ada")]);
         compositor.compose(|_| Picture::Card);
         let before = compositor.canvas().clone();
-        assert!(!compositor.set_tiles(&[spec(1, "Bob")]));
+        assert!(!compositor.set_tiles(Scene::default(), &[spec(1, "Bob")]));
         assert!(compositor.compose(|_| Picture::Card));
         assert_ne!(*compositor.canvas(), before);
     }
@@ -451,8 +482,8 @@ mod tests {
         let picture = coloured(150);
         for (width, height) in [(2, 2), (64, 64), (180, 320), (640, 360)] {
             for count in [0, 1, 2, 7, 25, 49, 60] {
-                let mut compositor = Compositor::new(width, height);
-                compositor.set_tiles(&people(count));
+                let mut compositor = new(width, height);
+                compositor.set_tiles(Scene::default(), &people(count));
                 compositor.compose(|i| match i % 2 {
                     0 => Picture::Card,
                     _ => Picture::Frame {
@@ -460,8 +491,50 @@ mod tests {
                         version: 1,
                     },
                 });
-                assert!(compositor.tiles().count() <= 49);
+                assert!(compositor.tiles().count() <= MAX_TILES);
             }
         }
+    }
+
+    #[test]
+    fn a_large_tile_shows_who_is_named_in_the_scene_and_a_screen_is_never_cut() {
+        let mut tiles = people(4);
+        tiles[3].screen = true;
+        // Left and right thirds of a picture that is much wider than the tile.
+        let mut wide = I420::new(900, 100);
+        let [mut y, ..] = wide.planes_mut();
+        (0..100).for_each(|row| y.row(row)[..60].fill(230));
+        let mut compositor = new(640, 360);
+        let scene = Scene {
+            kind: Kind::Screen,
+            large: Some(4),
+        };
+        assert!(compositor.set_tiles(scene, &tiles));
+        compositor.compose(|i| match i {
+            3 => Picture::Frame {
+                view: wide.view(),
+                version: 1,
+            },
+            _ => Picture::Card,
+        });
+        let (id, rect) = compositor.tiles().next().unwrap();
+        assert_eq!(id, 4);
+        let row = compositor.canvas().view().y.row(rect.height / 2).to_vec();
+        assert_eq!((row[20], row[rect.width - 20]), (230, 16));
+    }
+
+    #[test]
+    fn an_order_of_people_that_changes_moves_no_picture() {
+        let pictures: Vec<I420> = (0..4).map(|i| coloured(40 + 20 * i)).collect();
+        let mut compositor = new(640, 360);
+        let mut tiles = people(4);
+        compositor.set_tiles(Scene::default(), &tiles);
+        tiles.swap(0, 3);
+        assert!(!compositor.set_tiles(Scene::default(), &tiles));
+        compositor.compose(|i| Picture::Frame {
+            view: pictures[i].view(),
+            version: i as u64,
+        });
+        assert_eq!(centres(&compositor), [100, 60, 80, 40]);
     }
 }

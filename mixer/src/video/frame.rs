@@ -297,19 +297,55 @@ fn turn(source: Plane<'_>, mut target: PlaneMut<'_>, quarters: u8) {
     match quarters % 4 {
         0 => (0..height).for_each(|y| target.row(y).copy_from_slice(source.row(y))),
         2 => (0..height).for_each(|y| {
-            let row = source.row(height - 1 - y);
-            for (to, from) in target.row(y).iter_mut().zip(row.iter().rev()) {
-                *to = *from;
-            }
+            let row = target.row(y);
+            row.copy_from_slice(source.row(height - 1 - y));
+            row.reverse();
         }),
         clockwise => {
-            for y in 0..height {
-                let x_to = if clockwise == 1 { height - 1 - y } else { y };
-                for (x, value) in source.row(y).iter().enumerate() {
-                    let y_to = if clockwise == 1 { x } else { width - 1 - x };
-                    target.data[y_to * target.stride + x_to] = *value;
+            for top in (0..width).step_by(BLOCK) {
+                for left in (0..height).step_by(BLOCK) {
+                    turn_block(source, &mut target, (left, top), clockwise == 1);
                 }
             }
+        }
+    }
+}
+
+/// Side of the squares in which pictures are turned by a quarter, in pixels.
+const BLOCK: usize = 8;
+
+/// Fills the square of `target` that begins at `corner`, as much of it as there is.
+fn turn_block(
+    source: Plane<'_>,
+    target: &mut PlaneMut<'_>,
+    corner: (usize, usize),
+    clockwise: bool,
+) {
+    let (left, top) = corner;
+    let columns = BLOCK.min(target.width - left);
+    let rows = BLOCK.min(target.height - top);
+    let mut block = [[0; BLOCK]; BLOCK];
+    let first = if clockwise {
+        top
+    } else {
+        source.width - top - rows
+    };
+    for (column, pixels) in block.iter_mut().enumerate().take(columns) {
+        let x = left + column;
+        let from = if clockwise { source.height - 1 - x } else { x };
+        let row = &source.data[from * source.stride + first..];
+        match row.first_chunk() {
+            Some(row) if rows == BLOCK => *pixels = *row,
+            _ => pixels[..rows].copy_from_slice(&row[..rows]),
+        }
+    }
+    for row in 0..rows {
+        let from = if clockwise { row } else { rows - 1 - row };
+        let turned = block.map(|pixels| pixels[from]);
+        let to = (top + row) * target.stride + left;
+        match target.data[to..].first_chunk_mut() {
+            Some(to) if columns == BLOCK => *to = turned,
+            _ => target.data[to..to + columns].copy_from_slice(&turned[..columns]),
         }
     }
 }
@@ -340,6 +376,27 @@ mod tests {
             turned.copy_from(source.view(), 1);
         }
         assert_eq!(turned, original);
+    }
+
+    #[test]
+    fn every_pixel_goes_where_a_turn_takes_it_in_any_size() {
+        for (width, height) in [(2, 2), (64, 32), (66, 98), (130, 34), (32, 160)] {
+            let original = numbered(width, height);
+            let from = original.view();
+            let mut turned = I420::new(2, 2);
+            turned.copy_from(from, 1);
+            for y in 0..width {
+                for x in 0..height {
+                    assert_eq!(turned.view().y.row(y)[x], from.y.row(height - 1 - x)[y]);
+                }
+            }
+            turned.copy_from(from, 3);
+            for y in 0..width / 2 {
+                for x in 0..height / 2 {
+                    assert_eq!(turned.view().u.row(y)[x], from.u.row(x)[width / 2 - 1 - y]);
+                }
+            }
+        }
     }
 
     #[test]

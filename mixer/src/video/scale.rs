@@ -1,8 +1,9 @@
 //! Scaling a picture into its tile.
 //!
 //! Where a picture goes is [`place`]'s decision; [`TileScaler`] carries it out with tables that are made once per
-//! pair of sizes. A picture of the tile's size is copied; half of it is the exact mean of 2x2 pixels; anything
-//! else is halved as long as it is more than twice too large, then interpolated between its neighbours.
+//! pair of sizes. A picture of the tile's size is copied; half or a quarter of it is the exact mean of 2x2 or 4x4 pixels.
+//! Up to twice too large, or too small, it is interpolated between its neighbours (bilinear); up to three times too
+//! large, each pixel is the mean of the area that it covers; beyond, it is halved first.
 
 use super::frame::{Plane, PlaneMut, View};
 use super::layout::{Rect, Size};
@@ -160,7 +161,9 @@ struct Half {
 enum Last {
     Copy,
     Halve,
+    Quarter,
     Interpolate(Interpolation),
+    Average(Area),
 }
 
 impl PlaneScaler {
@@ -168,7 +171,13 @@ impl PlaneScaler {
     pub fn new(source: Size, target: Size) -> Self {
         let mut size = source;
         let mut halves = Vec::new();
-        while size.width > 2 * target.width && size.height > 2 * target.height {
+        let is_exact = |size: Size, times: usize| {
+            (size.width, size.height) == (times * target.width, times * target.height)
+        };
+        let beyond = |size: Size, times: usize| {
+            size.width > times * target.width && size.height > times * target.height
+        };
+        while beyond(size, 3) && !is_exact(size, 4) {
             size = halved(size);
             halves.push(Half {
                 size,
@@ -177,8 +186,12 @@ impl PlaneScaler {
         }
         let last = if size == target {
             Last::Copy
-        } else if (size.width, size.height) == (2 * target.width, 2 * target.height) {
+        } else if is_exact(size, 2) {
             Last::Halve
+        } else if is_exact(size, 4) {
+            Last::Quarter
+        } else if let Some(area) = Area::new(size, target).filter(|_| beyond(size, 2)) {
+            Last::Average(area)
         } else {
             Last::Interpolate(Interpolation::new(size, target))
         };
@@ -206,7 +219,14 @@ impl PlaneScaler {
                     simd::halve(current.row(2 * y), current.row(2 * y + 1), target.row(y));
                 }
             }
+            Last::Quarter => {
+                for y in 0..target.height() {
+                    let rows = [0, 1, 2, 3].map(|i| current.row(4 * y + i));
+                    simd::quarter(rows, target.row(y));
+                }
+            }
             Last::Interpolate(interpolation) => interpolation.run(current, target),
+            Last::Average(area) => area.run(current, target),
         }
     }
 }
@@ -302,6 +322,100 @@ fn group(taps: &[Tap]) -> Option<Group> {
         group.weights[2 * i + 1] = tap.weight as i8;
     }
     Some(group)
+}
+
+/// The mean of the area that an output covers, up to four pixels of each side; weights in 64ths.
+#[derive(Debug)]
+struct Area {
+    rows: Vec<Span>,
+    columns: Vec<Span>,
+    /// `columns` in fours, as many whole fours as there are.
+    groups: Vec<Group>,
+    /// One mixed source row, and room for a group to read beyond it.
+    row: Vec<u8>,
+}
+
+/// The pixels from `index` on that one output covers, each with its share of [`ONE`].
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    index: usize,
+    weights: [u8; 4],
+}
+
+impl Area {
+    /// `None` when an output would cover more than four pixels.
+    fn new(source: Size, target: Size) -> Option<Self> {
+        let columns = spans(source.width, target.width)?;
+        Some(Area {
+            rows: spans(source.height, target.height)?,
+            groups: columns.chunks_exact(GROUP / 2).map(area_group).collect(),
+            columns,
+            row: vec![0; source.width + REACH],
+        })
+    }
+
+    fn run(&mut self, source: Plane<'_>, mut target: PlaneMut<'_>) {
+        let (width, last) = (source.width(), source.height() - 1);
+        for (y, span) in self.rows.iter().enumerate() {
+            // Beyond the last row the weight is 0.
+            let rows = [0, 1, 2, 3].map(|i| source.row((span.index + i).min(last)));
+            simd::mix(rows, span.weights.map(u16::from), &mut self.row[..width]);
+            let out = target.row(y);
+            let grouped = self.groups.len() * (GROUP / 2);
+            simd::gather(&self.row, &self.groups, &mut out[..grouped]);
+            for (out, span) in out[grouped..].iter_mut().zip(&self.columns[grouped..]) {
+                *out = span.of(&self.row);
+            }
+        }
+    }
+}
+
+impl Span {
+    fn of(self, row: &[u8]) -> u8 {
+        let pixels = row[self.index..].iter().zip(self.weights);
+        let sum: u16 = pixels.map(|(p, w)| u16::from(*p) * u16::from(w)).sum();
+        ((sum + ONE / 2) / ONE) as u8
+    }
+}
+
+/// What each pixel of the target covers in the source.
+fn spans(source: usize, target: usize) -> Option<Vec<Span>> {
+    let one = usize::from(ONE);
+    (0..target)
+        .map(|i| {
+            // In units of which `target` make a source pixel.
+            let (from, to) = (i * source, (i + 1) * source);
+            let index = from / target;
+            // Cumulative shares are rounded, so that they add up.
+            let share = |until: usize| {
+                let covered = until.clamp(from, to) - from;
+                (covered * one + source / 2) / source
+            };
+            let mut weights = [0; 4];
+            for (k, weight) in weights.iter_mut().enumerate() {
+                let begin = (index + k) * target;
+                *weight = (share(begin + target) - share(begin)) as u8;
+            }
+            (to <= (index + 4) * target).then_some(Span { index, weights })
+        })
+        .collect()
+}
+
+fn area_group(spans: &[Span]) -> Group {
+    let base = spans.first().map_or(0, |span| span.index);
+    let mut group = Group {
+        base,
+        shuffle: [0; REACH],
+        weights: [0; REACH],
+    };
+    for (i, span) in spans.iter().enumerate() {
+        for (k, weight) in span.weights.into_iter().enumerate() {
+            // Four outputs reach over 3 * 3 + 4 pixels at most; what is beyond has no weight.
+            group.shuffle[4 * i + k] = (span.index - base + k).min(REACH - 1) as u8;
+            group.weights[4 * i + k] = weight as i8;
+        }
+    }
+    group
 }
 
 #[cfg(test)]

@@ -7,12 +7,15 @@ use bytes::Bytes;
 use crossbeam_channel::Receiver;
 use crossbeam_queue::ArrayQueue;
 
-use super::{Alive, BusCounters, BusOutput, BusSender, LayoutTile, PICTURE_INTERVAL, drain, raise};
+use super::{
+    Alive, BusCounters, BusOutput, BusSender, LayoutTile, MixedLayout, PICTURE_INTERVAL, drain,
+    raise,
+};
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::mcu::feed::VideoPacket;
 use crate::mcu::pool::Job;
 use crate::mcu::source::VideoSource;
-use crate::mcu::video::{Participant, VideoMix, VideoRung, VideoTick};
+use crate::mcu::video::{LayoutWish, Participant, VideoMix, VideoRung, VideoTick};
 
 /// What the worker says to it.
 pub(super) enum VideoControl {
@@ -24,6 +27,7 @@ pub(super) enum VideoControl {
     RemoveSource(TrackKey),
     Muted(TrackKey, bool),
     Participants(Vec<Participant>),
+    Layout(LayoutWish),
     AddListener(PeerId, VideoRung),
     SetRung(PeerId, VideoRung),
     RemoveListener(PeerId),
@@ -60,6 +64,7 @@ impl VideoJob {
             }
             VideoControl::Muted(track, muted) => mix.set_muted(track, muted),
             VideoControl::Participants(participants) => mix.set_participants(participants),
+            VideoControl::Layout(wish) => mix.set_layout(wish),
             VideoControl::AddListener(peer, rung) => mix.add_listener(peer, rung),
             VideoControl::SetRung(peer, rung) => mix.set_rung(peer, rung),
             VideoControl::RemoveListener(peer) => mix.remove_listener(peer),
@@ -69,20 +74,23 @@ impl VideoJob {
 
     fn send_layout(&self) {
         for rung in VideoRung::ALL {
-            let (canvas, rects) = self.mix.layout(rung);
-            let tiles = rects.into_iter().map(|(peer, rect)| LayoutTile {
+            let layout = self.mix.layout(rung);
+            let tiles = layout.tiles.into_iter().map(|(peer, rect)| LayoutTile {
                 peer,
                 x: rect.x as u32,
                 y: rect.y as u32,
                 width: rect.width as u32,
                 height: rect.height as u32,
             });
-            let tiles = tiles.collect();
+            let layout = MixedLayout {
+                shown: layout.shown,
+                canvas: layout.canvas,
+                tiles: tiles.collect(),
+            };
             self.output.send(BusOutput::Layout {
                 room: self.room,
                 rung,
-                canvas,
-                tiles,
+                layout,
             });
         }
     }

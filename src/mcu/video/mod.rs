@@ -12,11 +12,12 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use talksy_mixer::video::layout::{self, CAMERA_ASPECT};
-use talksy_mixer::video::{Picture, Rect, Size, TileSpec};
+use talksy_mixer::video::layout::{Arrangement, Director, Kind, Person, Scene, Wish};
+use talksy_mixer::video::{Avatar, Picture, Rect, Size, Theme, TileSpec};
 
 use crate::ids::{PeerId, TrackKey};
 use crate::mcu::codec::h264::EncoderConfig;
@@ -74,6 +75,30 @@ pub struct Participant {
     pub speaking: bool,
     /// Is marked as silent.
     pub muted: bool,
+    /// Is marked as without a camera.
+    pub camera_off: bool,
+    /// On the name card, in place of initials.
+    pub avatar: Option<Arc<Avatar>>,
+}
+
+/// How the picture is divided, and who is large in it by somebody's choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LayoutWish {
+    /// The kind of picture.
+    pub kind: Kind,
+    /// Who is large where the kind is [`Kind::Pinned`].
+    pub pinned: Option<PeerId>,
+}
+
+/// The places of one rung's picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The kind as it is shown, which may differ from what was asked for, and who is pinned.
+    pub shown: LayoutWish,
+    /// Width and height in pixels.
+    pub canvas: (u32, u32),
+    /// Whose tile is where, the large one first, then in reading order. A screen is a tile of its peer.
+    pub tiles: Vec<(PeerId, Rect)>,
 }
 
 /// One encoded picture of a sender.
@@ -163,7 +188,16 @@ pub struct VideoStats {
 /// The mixed picture of one room.
 pub struct VideoMix {
     config: VideoConfig,
+    theme: Theme,
     participants: Vec<Participant>,
+    director: Director,
+    scene: Scene,
+    /// By tile: the ordinal of the last time that its speech began or ended, or that its screen came.
+    spoke: BTreeMap<u64, u64>,
+    events: u64,
+    people: Vec<Person>,
+    /// Of the last tick, since the first one.
+    clock: Duration,
     sources: Vec<(TrackKey, Source)>,
     listeners: BTreeMap<PeerId, VideoRung>,
     rungs: [Option<Rung>; VideoRung::ALL.len()],
@@ -189,7 +223,14 @@ impl VideoMix {
     pub fn new(config: VideoConfig) -> Self {
         VideoMix {
             config,
+            theme: Theme::default(),
             participants: Vec::new(),
+            director: Director::default(),
+            scene: Scene::default(),
+            spoke: BTreeMap::new(),
+            events: 0,
+            people: Vec::new(),
+            clock: Duration::ZERO,
             sources: Vec::new(),
             listeners: BTreeMap::new(),
             rungs: [None, None],
@@ -203,18 +244,50 @@ impl VideoMix {
         }
     }
 
-    /// Who has a tile, in the order of the tiles. Sources of others are not shown.
+    /// The colours and the font of everything that is drawn from now on. For a mix without listeners.
+    pub fn set_theme(&mut self, theme: Theme) {
+        self.theme = theme;
+    }
+
+    /// Who may have a tile, in the order of the tiles. Sources of others are not shown.
     pub fn set_participants(&mut self, participants: Vec<Participant>) {
-        if self.participants != participants {
-            self.participants = participants;
-            self.place_tiles();
+        if self.participants == participants {
+            return;
         }
+        for participant in &participants {
+            let before = self
+                .participants
+                .iter()
+                .find(|p| p.peer == participant.peer);
+            if before.is_some_and(|p| p.speaking) != participant.speaking {
+                self.events += 1;
+                self.spoke.insert(participant.peer.0, self.events);
+            }
+        }
+        self.participants = participants;
+        self.place_tiles();
+    }
+
+    /// Divides the picture like this from the next tick on. A shared screen that comes later is shown large all
+    /// the same, until another wish.
+    pub fn set_layout(&mut self, wish: LayoutWish) {
+        self.director.set_wish(Wish {
+            kind: wish.kind,
+            pinned: wish.pinned.map(|peer| peer.0),
+        });
+        // Everybody is told, also where it was so before.
+        self.layout_changed = true;
+        self.direct(true);
     }
 
     /// A track of `peer` that may be pushed from now on. A track that is known already begins anew.
     pub fn add_source(&mut self, track: TrackKey, peer: PeerId, screen: bool) {
         self.drop_source(track);
         self.sources.push((track, Source::new(peer, screen)));
+        if screen {
+            self.events += 1;
+            self.spoke.insert(screen_tile(track), self.events);
+        }
         self.place_tiles();
     }
 
@@ -293,13 +366,16 @@ impl VideoMix {
         if self.next_tick(now).is_none_or(|due| due > now) {
             return;
         }
+        self.clock = now.saturating_duration_since(*self.started.get_or_insert(now));
+        self.direct(false);
+        out.layout_changed |= std::mem::take(&mut self.layout_changed);
         for (track, source) in &mut self.sources {
             source.decode(&mut self.versions, &mut self.stats);
             if source.take_keyframe_wish(now) && !self.wishes.contains(track) {
                 self.wishes.push(*track);
             }
         }
-        let clock = now.saturating_duration_since(*self.started.get_or_insert(now));
+        let clock = self.clock;
         let (tiles, sources) = (&self.tiles, &self.sources);
         let picture_of = |i: usize| {
             let source = tiles.get(i).and_then(|tile| tile.source);
@@ -321,17 +397,39 @@ impl VideoMix {
         self.wishes.drain(..)
     }
 
-    /// Canvas of a rung in pixels, and whose tile is where, in reading order. A screen is a tile of its peer.
-    pub fn layout(&self, rung: VideoRung) -> ((u32, u32), Vec<(PeerId, Rect)>) {
+    /// The places of a rung's picture as of now, also while nobody receives it.
+    pub fn layout(&self, rung: VideoRung) -> Layout {
         let EncoderConfig { width, height, .. } = self.config.of(rung);
-        let canvas = Size {
-            width: width as usize,
-            height: height as usize,
+        let peer_of = |id: u64| {
+            let at = self.specs.iter().position(|spec| spec.id == id)?;
+            Some(self.tiles[at].peer)
         };
-        let mut rects = Vec::new();
-        layout::grid(self.tiles.len(), canvas, CAMERA_ASPECT, &mut rects);
-        let peers = self.tiles.iter().map(|tile| tile.peer);
-        ((width, height), peers.zip(rects).collect())
+        let tiles = match &self.rungs[rung.index()] {
+            Some(rung) => rung
+                .tiles()
+                .filter_map(|(id, rect)| Some((peer_of(id)?, rect)))
+                .collect(),
+            None => {
+                let mut arrangement = Arrangement::new(Size {
+                    width: width as usize,
+                    height: height as usize,
+                });
+                let placed = arrangement.arrange(self.scene, &self.people).iter();
+                placed
+                    .filter_map(|placed| Some((peer_of(placed.id)?, placed.rect)))
+                    .collect()
+            }
+        };
+        let kind = self.scene.kind;
+        let pinned = self.scene.large.filter(|_| kind == Kind::Pinned);
+        Layout {
+            shown: LayoutWish {
+                kind,
+                pinned: pinned.and_then(peer_of),
+            },
+            canvas: (width, height),
+            tiles,
+        }
     }
 
     /// Counters since the mix began.
@@ -357,9 +455,10 @@ impl VideoMix {
             if !wanted {
                 *rung = None;
             } else if rung.is_none() {
-                match Rung::new(id, self.config.of(id)) {
+                match Rung::new(id, self.config.of(id), self.theme.clone()) {
                     Ok(mut opened) => {
-                        opened.set_tiles(&self.specs);
+                        opened.set_tiles(self.scene, &self.specs);
+                        self.layout_changed = true;
                         *rung = Some(opened);
                     }
                     Err(error) => {
@@ -371,11 +470,12 @@ impl VideoMix {
         }
     }
 
-    /// A tile per participant with the camera that is on, and one per screen.
+    /// What may be seen: a tile per participant with the camera that is on, and one per screen.
     fn place_tiles(&mut self) {
-        let before: Vec<u64> = self.specs.iter().map(|spec| spec.id).collect();
         self.tiles.clear();
         self.specs.clear();
+        let spoke = &self.spoke;
+        let spoke = |tile: u64| spoke.get(&tile).copied().unwrap_or(0);
         for participant in &self.participants {
             let of_peer = |screen: bool| {
                 let sources = self.sources.iter().enumerate();
@@ -386,17 +486,21 @@ impl VideoMix {
             let camera = of_peer(false)
                 .find(|(_, (_, source))| !source.is_muted())
                 .map(|(at, _)| at);
+            let id = participant.peer.0;
             self.tiles.push(Tile {
                 peer: participant.peer,
                 source: camera,
             });
             self.specs.push(TileSpec {
-                id: participant.peer.0,
+                id,
                 name: participant.name.clone(),
-                colour: participant.peer.0,
+                colour: id,
                 speaking: participant.speaking,
+                spoke: spoke(id),
                 muted: participant.muted,
+                camera_off: participant.camera_off,
                 screen: false,
+                avatar: participant.avatar.clone(),
             });
             for (at, (track, source)) in of_peer(true) {
                 if source.is_muted() {
@@ -407,21 +511,42 @@ impl VideoMix {
                     source: Some(at),
                 });
                 self.specs.push(TileSpec {
-                    // Track keys are counted, peer ids random: complemented, they do not meet.
-                    id: !track.0,
+                    id: screen_tile(*track),
                     name: format!("{} (screen)", participant.name),
                     colour: participant.peer.0,
-                    speaking: false,
-                    muted: false,
+                    spoke: spoke(screen_tile(*track)),
                     screen: true,
+                    ..TileSpec::default()
                 });
             }
         }
-        self.tiles.truncate(layout::MAX_TILES);
-        self.specs.truncate(layout::MAX_TILES);
-        self.layout_changed |= before.iter().ne(self.specs.iter().map(|spec| &spec.id));
+        self.people.clear();
+        self.people.extend(self.specs.iter().map(TileSpec::person));
+        // Whoever is not there any more is forgotten; screens may be muted and come back.
+        let (participants, sources) = (&self.participants, &self.sources);
+        self.spoke.retain(|id, _| {
+            participants.iter().any(|p| p.peer.0 == *id)
+                || sources.iter().any(|(track, _)| screen_tile(*track) == *id)
+        });
+        self.direct(true);
+    }
+
+    /// Looks for another speaker or screen to be large; places everybody anew if there is one, or if `people`
+    /// have changed.
+    fn direct(&mut self, people_changed: bool) {
+        let before = self.scene;
+        self.scene = self.director.direct(self.clock, &self.people);
+        self.layout_changed |= self.scene != before;
+        if self.scene == before && !people_changed {
+            return;
+        }
         for rung in self.rungs.iter_mut().flatten() {
-            rung.set_tiles(&self.specs);
+            self.layout_changed |= rung.set_tiles(self.scene, &self.specs);
         }
     }
+}
+
+/// The tile of a screen. Track keys are counted, peer ids random: complemented, they do not meet.
+fn screen_tile(track: TrackKey) -> u64 {
+    !track.0
 }

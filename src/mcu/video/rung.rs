@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use talksy_mixer::video::{Compositor, Picture, TileSpec};
+use talksy_mixer::video::layout::Scene;
+use talksy_mixer::video::{Compositor, Picture, Rect, Theme, TileSpec};
 
 use super::{EncodedFrame, VideoStats, VideoTick};
 use crate::mcu::codec::h264::{Encoder, EncoderConfig, H264Error};
@@ -49,11 +50,15 @@ pub(super) struct Rung {
 }
 
 impl Rung {
-    pub(super) fn new(id: VideoRung, config: EncoderConfig) -> Result<Self, H264Error> {
+    pub(super) fn new(
+        id: VideoRung,
+        config: EncoderConfig,
+        theme: Theme,
+    ) -> Result<Self, H264Error> {
         Ok(Rung {
             id,
             config,
-            compositor: Compositor::new(config.width as usize, config.height as usize),
+            compositor: Compositor::new(config.width as usize, config.height as usize, theme),
             encoder: Encoder::new(config)?,
             next: None,
             keyframe_wanted: Some(Duration::ZERO),
@@ -63,8 +68,14 @@ impl Rung {
         })
     }
 
-    pub(super) fn set_tiles(&mut self, specs: &[TileSpec]) {
-        self.compositor.set_tiles(specs);
+    /// Tells whether a tile came, went or moved.
+    pub(super) fn set_tiles(&mut self, scene: Scene, specs: &[TileSpec]) -> bool {
+        self.compositor.set_tiles(scene, specs)
+    }
+
+    /// Whose tile is where, by the ids of the specs; see [`Compositor::tiles`].
+    pub(super) fn tiles(&self) -> impl Iterator<Item = (u64, Rect)> + '_ {
+        self.compositor.tiles()
     }
 
     /// A keyframe as soon as the last one is `window` old.

@@ -1,13 +1,14 @@
 //! What a room knows of a member and of its tracks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use super::presence::Presence;
 use crate::ids::{PeerId, TrackKey};
 use crate::room::JoinRequest;
 use crate::room::snapshot::PeerSnapshot;
 use crate::stats::PeerStats;
-use crate::worker::{Delivery, PeerParams, PublishedTrack, SourceType};
+use crate::worker::{Delivery, PeerParams, PublishedTrack, SourceType, Target};
 
 #[derive(Debug)]
 pub(super) struct Member {
@@ -18,8 +19,13 @@ pub(super) struct Member {
     /// Own tracks, in order of arrival: at most the limit.
     pub(super) published: Vec<TrackKey>,
     pub(super) subscribed: BTreeSet<TrackKey>,
+    pub(super) presence: Presence,
+    /// What sits on which m-line, by its tag, while the track is there.
+    pub(super) delivered: BTreeMap<String, TrackKey>,
     pub(super) voice: Voice,
     pub(super) publisher_bandwidth: u64,
+    pub(super) max_publish_bps: Option<u64>,
+    pub(super) target: Target,
     pub(super) publish_limitation: String,
     pub(super) stats: PeerStats,
 }
@@ -66,10 +72,14 @@ impl Member {
             link: Link::Waiting,
             published: Vec::new(),
             subscribed: BTreeSet::new(),
+            presence: Presence::default(),
+            delivered: BTreeMap::new(),
             voice: Voice::Silent {
                 spoken: Duration::ZERO,
             },
             publisher_bandwidth: 0,
+            max_publish_bps: None,
+            target: Target::BEST,
             publish_limitation: "none".into(),
             stats: PeerStats::default(),
         }
@@ -89,8 +99,15 @@ impl Member {
             id,
             name: self.name.clone(),
             connected: self.link == Link::Connected,
-            publisher_bandwidth: self.publisher_bandwidth,
-            consumer_bandwidth: self.max_receive_bps.unwrap_or(0),
+            publisher_bandwidth: match (self.publisher_bandwidth, self.max_publish_bps) {
+                (0, limit) => limit.unwrap_or(0),
+                (told, limit) => told.min(limit.unwrap_or(told)),
+            },
+            consumer_bandwidth: self
+                .stats
+                .estimate_bps
+                .or(self.max_receive_bps)
+                .unwrap_or(0),
             publish_limitation: self.publish_limitation.clone(),
             voice_activity: self.voice.total(now),
             stats: self.stats.clone(),
@@ -117,6 +134,17 @@ impl Voice {
             Voice::Silent { spoken } => spoken,
             Voice::Speaking { spoken, since } => spoken + now.saturating_duration_since(since),
         }
+    }
+
+    /// It fell silent `hold` ago.
+    pub(super) fn ended(self, now: Instant, hold: Duration) -> Self {
+        let spoken = match self {
+            Voice::Silent { spoken } => spoken,
+            Voice::Speaking { spoken, since } => {
+                spoken + now.saturating_duration_since(since).saturating_sub(hold)
+            }
+        };
+        Voice::Silent { spoken }
     }
 
     pub(super) fn changed(self, now: Instant, speaking: bool) -> Self {

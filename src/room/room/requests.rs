@@ -2,10 +2,10 @@
 
 use super::member::Link;
 use super::{MAX_SUBSCRIBE, Room};
-use crate::ids::PeerId;
+use crate::ids::{PeerId, TrackKey};
 use crate::room::channel::ChannelReport;
-use crate::room::{LayoutKind, Mode, ModeReason, Notice, TrackRef};
-use crate::worker::{Command, Delivery, Renegotiation, SourceType};
+use crate::room::{LayoutError, LayoutRequest, Mode, ModeReason, Notice, Quality, TrackRef};
+use crate::worker::{Command, Delivery, LayoutKind, LayoutWish, Renegotiation, SourceType, Target};
 
 pub(super) const AUTO_REFUSED: &str =
     "mode auto is not available yet: the delivery stays as it is; ask for sfu or mcu";
@@ -20,6 +20,7 @@ impl Room {
             member.link = Link::Waiting;
             let params = member.params(true);
             self.command(Command::AddPeer { room, peer, params });
+            self.restore_limits(peer);
         }
         self.command(Command::Offer { peer, sdp });
     }
@@ -117,6 +118,7 @@ impl Room {
         member.delivery = delivery;
         if changed {
             member.subscribed.clear();
+            member.delivered.clear();
             if link != Link::Lost {
                 self.command(Command::SetDelivery { peer, delivery });
             }
@@ -127,13 +129,37 @@ impl Room {
         }
     }
 
-    pub(super) fn layout(&mut self, peer: PeerId, kind: LayoutKind) {
-        if kind != LayoutKind::Grid {
-            self.refuse(
-                peer,
-                "layout: only grid is available yet; the picture stays a grid",
-            );
+    /// One picture is shared by all who receive it, so anybody in the room decides for everybody. The worker
+    /// answers with the new tiles.
+    ///
+    /// # Errors
+    /// Somebody is to be pinned who cannot be.
+    pub fn set_layout(&mut self, wanted: &LayoutRequest) -> Result<(), LayoutError> {
+        let pinned = match (wanted.kind, &wanted.pinned) {
+            (LayoutKind::Pinned, None) => return Err(LayoutError::NobodyPinned),
+            (LayoutKind::Pinned, Some(id)) => Some(self.showable(id)?),
+            _ => None,
+        };
+        let wish = LayoutWish {
+            kind: wanted.kind,
+            pinned,
+        };
+        let room = self.key;
+        self.command(Command::SetLayout { room, wish });
+        Ok(())
+    }
+
+    /// A member that has a tile.
+    fn showable(&self, id: &str) -> Result<PeerId, LayoutError> {
+        let peer = id.parse().ok();
+        let member = peer.and_then(|peer| Some((peer, self.members.get(&peer)?)));
+        let Some((peer, member)) = member else {
+            return Err(LayoutError::Unknown(list(&[id])));
+        };
+        if member.published.is_empty() {
+            return Err(LayoutError::PublishesNothing(peer));
         }
+        Ok(peer)
     }
 
     pub(super) fn mute(&mut self, peer: PeerId, track_id: &str, muted: bool) {
@@ -164,6 +190,57 @@ impl Room {
         }
     }
 
+    /// 0 takes the limit away: whoever wants to send nothing mutes.
+    pub(super) fn limit_publishing(&mut self, peer: PeerId, bps: u64) {
+        let bps = (bps > 0).then_some(bps);
+        self.with_member(peer, |m| m.max_publish_bps = bps);
+        if self.link(peer) != Some(Link::Lost) {
+            self.command(Command::SetPublishLimit { peer, bps });
+        }
+    }
+
+    pub(super) fn switch_quality(&mut self, peer: PeerId, quality: Quality) {
+        let target = quality.into();
+        self.with_member(peer, |m| m.target = target);
+        if self.link(peer) != Some(Link::Lost) {
+            self.command(Command::SetTarget { peer, target });
+        }
+    }
+
+    /// What the worker has forgotten with a member's old connection.
+    pub(super) fn restore_limits(&mut self, peer: PeerId) {
+        let Some(member) = self.members.get(&peer) else {
+            return;
+        };
+        let (target, bps) = (member.target, member.max_publish_bps);
+        if target != Target::BEST {
+            self.command(Command::SetTarget { peer, target });
+        }
+        if bps.is_some() {
+            self.command(Command::SetPublishLimit { peer, bps });
+        }
+    }
+
+    /// The client names what it shows by track id: every subscribed track of that name is meant.
+    fn resize(&mut self, peer: PeerId, track_id: &str, width: u32, height: u32) {
+        let Some(member) = self.members.get(&peer) else {
+            return;
+        };
+        let named = |key: &&TrackKey| {
+            let track = self.tracks.get(key);
+            track.is_some_and(|track| track.published.track_id == track_id)
+        };
+        let tracks: Vec<TrackKey> = member.subscribed.iter().filter(named).copied().collect();
+        for track in tracks {
+            self.command(Command::SetVideoSize {
+                peer,
+                track,
+                width,
+                height,
+            });
+        }
+    }
+
     pub(super) fn report(&mut self, peer: PeerId, report: ChannelReport) {
         match report {
             ChannelReport::Outgoing {
@@ -173,8 +250,11 @@ impl Room {
                 m.publisher_bandwidth = available_bps;
                 m.publish_limitation = limitation;
             }),
-            // The size of an element chooses a layer, and there is one layer until simulcast is accepted.
-            ChannelReport::VideoSize { .. } => {}
+            ChannelReport::VideoSize {
+                track_id,
+                width,
+                height,
+            } => self.resize(peer, &track_id, width, height),
         }
     }
 }

@@ -1,12 +1,15 @@
 //! The rules of a room, in virtual time.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::room::{LayoutKind, ModeReason, TrackRef};
-use crate::rtp::params::Codec;
-use crate::worker::{PublishedTrack, Renegotiation};
+use crate::room::channel::ChannelReport;
+use crate::room::{LayoutRequest, ModeReason, Quality, TrackRef};
+use crate::rtp::params::{Codec, Ssrc};
+use crate::worker::{LayoutKind, PublishedTrack, Renegotiation, SPEAKING_HOLD, VoiceReport};
 
+mod presence;
 mod random;
 
 const ANN: PeerId = PeerId(1);
@@ -27,6 +30,8 @@ impl Bench {
             peers_per_room: 3,
             tracks_per_peer: 2,
             empty_for: Duration::from_secs(60),
+            voices: Default::default(),
+            gone_after: Duration::from_secs(10),
         })
     }
 
@@ -473,12 +478,47 @@ fn auto_is_refused_truthfully_and_changes_nothing() {
 }
 
 #[test]
-fn layouts_other_than_the_grid_are_refused() {
+fn a_layout_goes_to_the_worker_for_the_whole_room() {
     let mut bench = two_connected();
-    bench.request(ANN, Request::Layout(LayoutKind::Grid));
-    assert_eq!(bench.told(ANN), []);
-    bench.request(ANN, Request::Layout(LayoutKind::Speaker));
-    assert!(bench.error_to(ANN).contains("grid"));
+    bench.publish_kind(BEN, 1, "camera", MediaKind::Video);
+    bench.pass(UNTYPED_FOR);
+    bench.take_commands();
+    let kinds = [LayoutKind::Grid, LayoutKind::Speaker, LayoutKind::Screen];
+    for kind in kinds {
+        bench.request(ANN, Request::Layout(LayoutRequest { kind, pinned: None }));
+    }
+    let pin = |pinned: &str| {
+        Request::Layout(LayoutRequest {
+            kind: LayoutKind::Pinned,
+            pinned: Some(pinned.to_owned()),
+        })
+    };
+    bench.request(ANN, pin(&BEN.to_string()));
+    let wishes: Vec<_> = bench
+        .commands
+        .drain(..)
+        .filter_map(|command| match command {
+            Command::SetLayout { wish, .. } => Some((wish.kind, wish.pinned)),
+            _ => None,
+        })
+        .collect();
+    let mut expected: Vec<_> = kinds.into_iter().map(|kind| (kind, None)).collect();
+    expected.push((LayoutKind::Pinned, Some(BEN)));
+    assert_eq!(wishes, expected);
+}
+
+#[test]
+fn a_layout_that_cannot_be_is_refused_with_its_reason() {
+    let mut bench = two_connected();
+    let mut refusal = |pinned: Option<String>| {
+        let kind = LayoutKind::Pinned;
+        bench.request(ANN, Request::Layout(LayoutRequest { kind, pinned }));
+        bench.error_to(ANN)
+    };
+    assert!(refusal(None).contains("needs the client id"));
+    assert!(refusal(Some("nobody".into())).contains("no client nobody"));
+    assert!(refusal(Some("7".repeat(5000))).len() < 300);
+    assert!(refusal(Some(BEN.to_string())).contains("publishes nothing"));
 }
 
 #[test]
@@ -536,6 +576,73 @@ fn voice_activity_is_the_time_spoken() {
     bench.pass(Duration::from_secs(1));
     let snapshot = bench.room.snapshot(bench.now);
     assert_eq!(snapshot.peers[0].voice_activity, Duration::from_secs(4));
+}
+
+fn voice(speaking: bool) -> Event {
+    let report = VoiceReport {
+        track_id: "mic".into(),
+        stream_id: "s".into(),
+        ssrc: Ssrc(7),
+        clock_rate: 48_000,
+        speaking,
+        packets: Vec::new(),
+    };
+    let (peer, report) = (ANN, Arc::new(report));
+    Event::Voice { peer, report }
+}
+
+#[test]
+fn a_voice_is_told_to_the_others_and_its_last_silence_is_no_voice() {
+    let mut bench = two_connected();
+    bench.told(BEN);
+    bench.event(voice(true));
+    bench.event(Event::Speaking {
+        peer: ANN,
+        speaking: true,
+    });
+    let heard = |notices: &[Notice]| {
+        let voices = notices.iter().filter_map(|notice| match notice {
+            Notice::Voice(report) => Some(report.speaking),
+            _ => None,
+        });
+        voices.collect::<Vec<bool>>()
+    };
+    assert_eq!(heard(&bench.told(BEN)), [true]);
+    bench.pass(Duration::from_secs(3));
+    bench.event(voice(false));
+    bench.event(Event::Speaking {
+        peer: ANN,
+        speaking: false,
+    });
+    assert_eq!(heard(&bench.told(BEN)), [false]);
+    assert!(heard(&bench.told(ANN)).is_empty());
+    let snapshot = bench.room.snapshot(bench.now);
+    let spoken = snapshot.peers[0].voice_activity;
+    assert_eq!(spoken, Duration::from_secs(3) - SPEAKING_HOLD);
+}
+
+#[test]
+fn the_active_speaker_is_told_on_change_to_newcomers_and_when_it_leaves() {
+    let mut bench = two_connected();
+    bench.told(ANN);
+    let told = |bench: &mut Bench, peer| {
+        let notices = bench.told(peer);
+        let speakers = notices.into_iter().filter_map(|notice| match notice {
+            Notice::ActiveSpeaker(speaker) => Some(speaker),
+            _ => None,
+        });
+        speakers.collect::<Vec<_>>()
+    };
+    bench.event(Event::ActiveSpeaker { peer: BEN });
+    bench.event(Event::ActiveSpeaker { peer: BEN });
+    assert_eq!(told(&mut bench, ANN), [Some(BEN)]);
+    bench.join(CEM);
+    bench.connect(CEM);
+    assert_eq!(told(&mut bench, CEM), [Some(BEN)]);
+    bench.leave(BEN);
+    assert_eq!(told(&mut bench, ANN), [None]);
+    bench.event(Event::ActiveSpeaker { peer: BEN });
+    assert!(told(&mut bench, ANN).is_empty(), "it has left");
 }
 
 #[test]
@@ -649,6 +756,88 @@ fn a_limit_on_receiving_is_passed_on_and_outlives_a_lost_connection() {
     bench.take_commands();
     bench.request(ANN, Request::Offer("v=0".into()));
     assert!(bench.take_commands()[0].contains("max_receive_bps: Some(120000)"));
+}
+
+#[test]
+fn bounds_of_quality_and_sending_are_passed_on_and_outlive_a_lost_connection() {
+    let mut bench = two_connected();
+    bench.request(ANN, Request::SwitchQuality(Quality::None));
+    bench.request(ANN, Request::PublishBandwidth(500_000));
+    let bounds = [
+        "SetTarget { peer: peer 0000000000000001, target: Paused }",
+        "SetPublishLimit { peer: peer 0000000000000001, bps: Some(500000) }",
+    ];
+    assert_eq!(bench.take_commands(), bounds);
+    bench.event(Event::Disconnected {
+        peer: ANN,
+        reason: "test".into(),
+    });
+    bench.take_commands();
+    bench.request(ANN, Request::SwitchQuality(Quality::None));
+    assert!(bench.take_commands().is_empty(), "nobody to tell");
+    bench.request(ANN, Request::Offer("v=0".into()));
+    assert_eq!(bench.take_commands()[1..3], bounds);
+    let layer = |spatial, temporal| Quality::Layer { spatial, temporal };
+    for (quality, meant) in [
+        (layer(1, Some(0)), "UpTo { layer: Layer(1), temporal: 0 }"),
+        (layer(0, None), "UpTo { layer: Layer(0), temporal: 255 }"),
+        (layer(2, Some(2)), "UpTo { layer: Layer(2), temporal: 2 }"),
+    ] {
+        bench.request(ANN, Request::SwitchQuality(quality));
+        assert!(bench.take_commands()[0].contains(meant), "{meant}");
+    }
+    bench.request(ANN, Request::PublishBandwidth(0));
+    assert!(bench.take_commands()[0].contains("bps: None"));
+}
+
+#[test]
+fn the_size_of_an_element_is_that_of_the_subscribed_track() {
+    let mut bench = two_connected();
+    bench.publish(ANN, 1, "cam");
+    bench.type_as(ANN, "cam", SourceType::Media);
+    let size = |track_id: &str| {
+        Request::Report(ChannelReport::VideoSize {
+            track_id: track_id.into(),
+            width: 320,
+            height: 180,
+        })
+    };
+    bench.take_commands();
+    bench.request(BEN, size("cam"));
+    assert!(bench.take_commands().is_empty(), "not subscribed");
+    bench.subscribe(BEN, &[(ANN, "cam")]);
+    bench.take_commands();
+    bench.request(BEN, size("cam"));
+    let commands = bench.take_commands();
+    assert!(commands[0].starts_with("SetVideoSize"), "{commands:?}");
+    assert!(commands[0].ends_with("width: 320, height: 180 }"));
+    bench.request(BEN, size("other"));
+    assert!(bench.take_commands().is_empty());
+}
+
+#[test]
+fn what_the_worker_adjusts_is_told_by_the_publishers_id() {
+    let mut bench = two_connected();
+    bench.publish(ANN, 1, "cam");
+    bench.told(BEN);
+    for track in [TrackKey(1), TrackKey(1000)] {
+        bench.event(Event::BitrateAdjusted {
+            peer: BEN,
+            track,
+            bitrate: 150_000,
+        });
+    }
+    bench.event(Event::NetworkCondition {
+        peer: BEN,
+        stable: false,
+    });
+    let adjusted = Notice::BitrateAdjusted {
+        track_id: "cam".into(),
+        bitrate: 150_000,
+    };
+    let told = bench.told(BEN);
+    assert!(told.contains(&adjusted), "{told:?}");
+    assert!(told.contains(&Notice::NetworkCondition { stable: false }));
 }
 
 #[test]

@@ -54,6 +54,11 @@ pub enum Rtcp<'a> {
         /// Who shall send a keyframe.
         requests: FirRequests<'a>,
     },
+    /// Receiver estimated maximum bitrate (draft-alvestrand-rmcat-remb-03, section 2.2).
+    Remb {
+        /// Bit/s.
+        bps: u64,
+    },
     /// Transport-wide feedback, unread.
     TransportWide(Feedback<'a>),
     /// Well-formed, and of no use here.
@@ -135,6 +140,7 @@ fn read(raw: Raw<'_>) -> Result<Rtcp<'_>, Malformed> {
         (PAYLOAD_FEEDBACK, 4) => raw.body.get(8..).map(|rest| Rtcp::Fir {
             requests: FirRequests(rest),
         }),
+        (PAYLOAD_FEEDBACK, 15) => Some(remb(raw.body).unwrap_or(Rtcp::Other { packet_type })),
         _ => Some(Rtcp::Other { packet_type }),
     };
     packet.ok_or(Malformed { packet_type })
@@ -145,6 +151,22 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
         .get(at..)?
         .first_chunk()
         .map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+/// `None`: application layer feedback of another kind.
+fn remb(body: &[u8]) -> Option<Rtcp<'_>> {
+    let fci = body.get(8..)?;
+    let (head, _) = fci.split_first_chunk::<8>()?;
+    if &head[..4] != b"REMB" {
+        return None;
+    }
+    let mantissa = u64::from(u32::from_be_bytes([0, head[5] & 3, head[6], head[7]]));
+    let bps = mantissa.checked_shl(u32::from(head[5] >> 2)).unwrap_or(0);
+    // What the shift has lost is beyond any link.
+    let exact = bps >> (head[5] >> 2) == mantissa;
+    Some(Rtcp::Remb {
+        bps: if exact { bps } else { u64::MAX },
+    })
 }
 
 fn sender_report(body: &[u8], count: u8) -> Option<Rtcp<'_>> {

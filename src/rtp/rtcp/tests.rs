@@ -149,3 +149,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_estimate_of_the_receiver_is_read_as_it_was_written() {
+    for bps in [
+        0,
+        1,
+        64_000,
+        262_143,
+        262_144,
+        1_234_567,
+        50_000_000,
+        u64::MAX,
+    ] {
+        let mut out = Vec::new();
+        write::remb(Ssrc(9), bps, &[MEDIA], &mut out);
+        let Rtcp::Remb { bps: read } = only(&out) else {
+            panic!("not an estimate")
+        };
+        assert!(
+            read <= bps && bps - read <= bps >> 17,
+            "{bps} became {read}"
+        );
+    }
+}

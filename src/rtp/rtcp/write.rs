@@ -121,6 +121,27 @@ pub fn fir(sender: Ssrc, media: Ssrc, number: u8, out: &mut Vec<u8>) {
     finish(start, out);
 }
 
+/// Receiver estimated maximum bitrate (draft-alvestrand-rmcat-remb-03, section 2.2) for these streams; those beyond
+/// [`MAX_BLOCKS`] are left out.
+pub fn remb(sender: Ssrc, bps: u64, streams: &[Ssrc], out: &mut Vec<u8>) {
+    let streams = &streams[..streams.len().min(MAX_BLOCKS)];
+    let exponent = 46u32.saturating_sub(bps.leading_zeros());
+    let mantissa = (bps >> exponent) as u32;
+    let start = begin(15, PAYLOAD_FEEDBACK, out);
+    put(out, sender.0);
+    // The media source is not used and zero.
+    put(out, 0);
+    out.extend_from_slice(b"REMB");
+    put(
+        out,
+        (streams.len() as u32) << 24 | exponent << 18 | mantissa,
+    );
+    for stream in streams {
+        put(out, stream.0);
+    }
+    finish(start, out);
+}
+
 /// Goodbye of one source (RFC 3550, section 6.6).
 pub fn bye(ssrc: Ssrc, out: &mut Vec<u8>) {
     let start = begin(1, BYE, out);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config::TlsSource;
+use crate::worker::{LayoutKind, VoiceLimits};
 
 struct Reply {
     status: u16,
@@ -101,12 +102,39 @@ async fn a_created_room_has_an_id_that_can_be_joined() {
 }
 
 #[tokio::test]
+async fn a_created_room_may_forward_more_or_less_than_others() {
+    let mut bench = Bench::new(|settings| {
+        settings.limits.voices = VoiceLimits {
+            audio: Some(16),
+            video: Some(9),
+        };
+    })
+    .await;
+    for (query, audio, video) in [
+        ("", Some(16), Some(9)),
+        ("?audio=8", Some(8), Some(9)),
+        ("?audio=0&last_n=2", None, Some(2)),
+    ] {
+        let reply = bench.get(&format!("/create_room{query}")).await;
+        assert_eq!(reply.status, 200, "{query}");
+        let opened = |command: &Command| match command {
+            Command::OpenRoom { voices, .. } => Some(*voices),
+            _ => None,
+        };
+        let voices = bench.worker.expect("OpenRoom", opened).await;
+        assert_eq!(voices, VoiceLimits { audio, video }, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn malformed_requests_get_a_4xx() {
     let bench = Bench::new(|_| ()).await;
     let long = format!("/stats?room_id={}", "x".repeat(200));
     for (method, path, status) in [
         ("GET", long.as_str(), 400),
         ("GET", "/stats?room_id=%ff", 400),
+        ("GET", "/create_room?audio=-1", 400),
+        ("GET", "/create_room?last_n=65", 400),
         ("GET", "/ws?room_id=%00", 400),
         ("GET", "/ws", 400),
         ("POST", "/stats", 405),
@@ -244,4 +272,54 @@ fn https_get(address: SocketAddr, pem: &[u8]) -> Reply {
     // A server may end without close_notify; what came before counts.
     let _ = stream.read_to_end(&mut bytes);
     Reply::parse(&bytes)
+}
+
+#[tokio::test]
+async fn a_layout_by_rest_reaches_the_worker_and_mistakes_get_their_reasons() {
+    let mut bench = Bench::new(|_| ()).await;
+    let (_client, peer) = bench.join("/ws?room_id=hall").await;
+    let post = |path: &str, body: &str| {
+        let extra = format!(
+            "Content-Type: application/json\r\nContent-Length: {}\r\n",
+            body.len()
+        );
+        (path.to_owned(), format!("{extra}\r\n{body}"))
+    };
+    let cases = [
+        ("/rooms/hall/layout", r#"{"kind":"circle"}"#.to_owned(), 400),
+        ("/rooms/hall/layout", "{".to_owned(), 400),
+        ("/rooms/hall/layout", r#"{"kind":"pinned"}"#.to_owned(), 409),
+        (
+            "/rooms/hall/layout",
+            format!(r#"{{"kind":"pinned","pinned":"{peer}"}}"#),
+            409,
+        ),
+        ("/rooms/none/layout", r#"{"kind":"grid"}"#.to_owned(), 404),
+        (
+            "/rooms/hall/layout",
+            r#"{"kind":"speaker"}"#.to_owned(),
+            204,
+        ),
+    ];
+    for (path, body, status) in cases {
+        let (path, extra) = post(path, &body);
+        let reply = bench.request("POST", &path, &extra).await;
+        assert_eq!(reply.status, status, "{body}: {}", reply.body);
+    }
+    let form = "Content-Type: text/plain\r\nContent-Length: 15\r\n\r\n{\"kind\":\"grid\"}";
+    assert_eq!(
+        bench
+            .request("POST", "/rooms/hall/layout", form)
+            .await
+            .status,
+        415
+    );
+    let wished = |c: &Command| match c {
+        Command::SetLayout { wish, .. } => Some(wish.kind),
+        _ => None,
+    };
+    assert_eq!(
+        bench.worker.expect("the layout", wished).await,
+        LayoutKind::Speaker
+    );
 }

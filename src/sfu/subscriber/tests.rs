@@ -47,6 +47,33 @@ fn video_waits_for_a_keyframe_and_flows_from_there() {
 }
 
 #[test]
+fn what_a_pause_leaves_out_is_no_gap_and_time_goes_on() {
+    let begun = start();
+    let mut subscriber = subscriber();
+    subscriber.attach(2, TRACK, Codec::Opus);
+    let at = |packet: u64| begun + ms(20 * (packet - 1000));
+    let numbers = |subscriber: &mut Subscriber, packet| {
+        let out = sent(subscriber, at(packet), 2, &audio(TRACK, packet));
+        let parsed = RtpPacket::parse(&out).expect("RTP");
+        (parsed.seq, parsed.timestamp)
+    };
+    let (seq, timestamp) = numbers(&mut subscriber, 1000);
+    numbers(&mut subscriber, 1001);
+    subscriber.pause(2);
+    assert_eq!(subscriber.poll_timeout(), None, "no reports meanwhile");
+    let after = numbers(&mut subscriber, 1500);
+    assert_eq!(after, (seq + 2, timestamp + 500 * 960));
+    // Packets from before stay out: their numbers were never given.
+    let mut out = Vec::new();
+    let late = subscriber.forward(at(1501), 2, &audio(TRACK, 1499), &mut out);
+    assert_eq!(late, Err(DropReason::TooOld));
+    assert_eq!(
+        numbers(&mut subscriber, 1501),
+        (seq + 3, timestamp + 501 * 960)
+    );
+}
+
+#[test]
 fn the_packet_speaks_the_language_of_its_leg() {
     let now = start();
     let mut subscriber = subscriber();
@@ -187,7 +214,7 @@ fn a_missing_packet_is_sent_again_once_per_round_trip() {
         1200,
         &mut nack,
     );
-    assert!(subscriber.handle_rtcp(WALL, &nack).is_empty());
+    assert!(subscriber.handle_rtcp(start(), WALL, &nack).is_empty());
     let mut out = Vec::new();
     let header_len = subscriber
         .poll_retransmission(now, &mut out)
@@ -206,7 +233,7 @@ fn a_missing_packet_is_sent_again_once_per_round_trip() {
         None,
         "never sent"
     );
-    subscriber.handle_rtcp(WALL, &nack);
+    subscriber.handle_rtcp(start(), WALL, &nack);
     assert_eq!(subscriber.poll_retransmission(now, &mut out), None);
     assert_eq!(
         subscriber.counters().get(DropReason::RetransmissionTooSoon),
@@ -222,7 +249,7 @@ fn requests_for_retransmission_are_bounded() {
     let mut nack = Vec::new();
     let seqs: Vec<u16> = (0..2000).collect();
     write::nack(OWN, Ssrc(OUT.0 + 1), &seqs, 1200, &mut nack);
-    subscriber.handle_rtcp(WALL, &nack);
+    subscriber.handle_rtcp(start(), WALL, &nack);
     assert_eq!(subscriber.wanted.len(), MAX_WANTED);
     let refused = subscriber
         .counters()
@@ -241,7 +268,7 @@ fn keyframe_wishes_name_the_track_once() {
     write::pli(OWN, Ssrc(OUT.0 + 2), &mut compound);
     write::pli(OWN, Ssrc(77), &mut compound);
     assert_eq!(
-        subscriber.handle_rtcp(WALL, &compound)[..],
+        subscriber.handle_rtcp(start(), WALL, &compound)[..],
         [(TRACK, Layer(u8::MAX))]
     );
 }
@@ -306,7 +333,7 @@ fn reports_of_the_receiver_are_kept() {
     };
     let mut compound = Vec::new();
     write::receiver_report(OWN, [block], &mut compound);
-    subscriber.handle_rtcp(WALL, &compound);
+    subscriber.handle_rtcp(start(), WALL, &compound);
     assert_eq!(subscriber.round_trip().expect("measured").as_millis(), 100);
     let stats = subscriber.stats(now)[0];
     assert_eq!((stats.packets_lost, stats.fraction_lost), (12, 0.25));
@@ -382,7 +409,7 @@ proptest! {
             bytes[3] = (bytes.len() / 4 - 1) as u8;
         }
         let mut subscriber = subscriber();
-        subscriber.handle_rtcp(WALL, &bytes);
+        subscriber.handle_rtcp(start(), WALL, &bytes);
         prop_assert!(subscriber.wanted.len() <= MAX_WANTED);
     }
 }

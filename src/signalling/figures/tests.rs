@@ -46,6 +46,8 @@ fn ann() -> PeerSnapshot {
                 layer: Some(0),
                 best_layer: 0,
             }],
+            estimate_bps: None,
+            publish_limit_bps: None,
             bytes_ingress: 5000,
             bytes_egress: 110_000,
             round_trip_ms: Some(3.0),

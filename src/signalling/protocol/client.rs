@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::room::{LayoutKind, Quality, Request, TrackRef};
+use super::layout;
+use crate::room::{Quality, Request, TrackRef};
 use crate::signalling::query::parse_mode;
 use crate::worker::SourceType;
 
@@ -74,7 +75,7 @@ impl ClientMessage {
             }
             "is_allow_renegotiation" => Request::AskRenegotiation,
             "switch_mode" => switch_mode(&data)?,
-            "layout" => Request::Layout(layout(data)?),
+            "layout" => Request::Layout(layout::read(data)?),
             "mute" => mute(data)?,
             "chat" => return chat(data),
             "leave" => return Ok(ClientMessage::Leave),
@@ -200,20 +201,6 @@ fn switch_mode(data: &Value) -> Result<Request, ProtocolError> {
         .ok_or_else(|| bad("switch_mode", "a mode is sfu, mcu or auto"))
 }
 
-fn layout(data: Value) -> Result<LayoutKind, ProtocolError> {
-    #[derive(Deserialize)]
-    struct Raw {
-        kind: String,
-    }
-    match read::<Raw>("layout", data)?.kind.as_str() {
-        "grid" => Ok(LayoutKind::Grid),
-        "speaker" => Ok(LayoutKind::Speaker),
-        "pinned" => Ok(LayoutKind::Pinned),
-        "screen" => Ok(LayoutKind::Screen),
-        _ => Err(bad("layout", "a layout is grid, speaker, pinned or screen")),
-    }
-}
-
 fn mute(data: Value) -> Result<Request, ProtocolError> {
     #[derive(Deserialize)]
     struct Raw {
@@ -243,11 +230,14 @@ fn chat(data: Value) -> Result<ClientMessage, ProtocolError> {
     Ok(ClientMessage::Chat(text))
 }
 
-fn read<T: DeserializeOwned>(kind: &'static str, data: Value) -> Result<T, ProtocolError> {
+pub(super) fn read<T: DeserializeOwned>(
+    kind: &'static str,
+    data: Value,
+) -> Result<T, ProtocolError> {
     serde_json::from_value(data).map_err(|e| bad(kind, &e.to_string()))
 }
 
-fn bad(kind: &'static str, problem: &str) -> ProtocolError {
+pub(super) fn bad(kind: &'static str, problem: &str) -> ProtocolError {
     ProtocolError::Data {
         kind,
         problem: quote(problem),

@@ -7,9 +7,11 @@ use serde::ser::{SerializeStruct, Serializer};
 
 use super::{mode_name, source_name};
 use crate::ids::PeerId;
+use crate::reach::IceServer;
 use crate::room::{AvailableTrack, DeliveredTrack, ModeReason, Notice, PeerSummary};
 use crate::signalling::figures::ClientFigures;
-use crate::worker::{Delivery, LayoutTile, Renegotiation};
+use crate::signalling::protocol::layout::layout_name;
+use crate::worker::{self, Delivery, LayoutTile, MixedLayout, Renegotiation, VoiceReport};
 
 /// A message of the server. `Serialize` writes the whole envelope.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,15 +66,15 @@ pub enum ServerMessage {
     },
     /// Everybody in the room.
     RoomPeers(std::sync::Arc<[PeerSummary]>),
+    /// Another dominant speaker.
+    ActiveSpeaker {
+        /// Who; `None`: the last one has left.
+        client_id: Option<PeerId>,
+    },
     /// On which m-line a track sits.
     Delivered(DeliveredTrack),
     /// The tiles of the mixed picture.
-    Layout {
-        /// Width and height in pixels.
-        canvas: (u32, u32),
-        /// Who is where.
-        tiles: Vec<LayoutTile>,
-    },
+    Layout(MixedLayout),
     /// A line of text of the room.
     Chat {
         /// Who wrote it.
@@ -95,6 +97,23 @@ pub struct Welcome {
     pub name: String,
     /// How it receives.
     pub delivery: Delivery,
+    /// Ways to the server beside its candidates.
+    pub ice_servers: Vec<IceServer>,
+    /// How its signalling goes on after its socket breaks.
+    pub resume: Resumption,
+}
+
+/// Where a client's signalling stands. Numbered messages are counted from 1, over all sockets of a stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resumption {
+    /// By which it comes back; good once.
+    pub token: Option<String>,
+    /// This socket goes on with an earlier one's stay.
+    pub resumed: bool,
+    /// Number of the server's last message before those that follow.
+    pub sent: u64,
+    /// Messages of the client that were taken.
+    pub received: u64,
 }
 
 /// The old server's voice activity object.
@@ -124,6 +143,23 @@ pub struct VoicePacket {
     pub is_voice: bool,
 }
 
+impl From<&VoiceReport> for VoiceDetected {
+    fn from(report: &VoiceReport) -> Self {
+        let packet = |packet: &worker::VoicePacket| VoicePacket {
+            sequence_no: packet.seq,
+            timestamp: packet.timestamp,
+            audio_level: packet.dbov,
+            is_voice: packet.voice,
+        };
+        VoiceDetected {
+            ssrc: report.ssrc.0,
+            track_id: report.track_id.clone(),
+            stream_id: report.stream_id.clone(),
+            packets: report.packets.iter().map(packet).collect(),
+        }
+    }
+}
+
 impl ServerMessage {
     /// The message's text on the wire.
     pub fn to_json(&self) -> String {
@@ -138,6 +174,8 @@ impl ServerMessage {
                 room_id: room_id.to_owned(),
                 name,
                 delivery,
+                ice_servers: Vec::new(),
+                resume: Resumption::default(),
             }),
             Notice::Answer(sdp) => ServerMessage::Answer(sdp),
             Notice::Offer(sdp) => ServerMessage::Offer(sdp),
@@ -156,11 +194,27 @@ impl ServerMessage {
             Notice::Delivered(track) => ServerMessage::Delivered(track),
             Notice::Mode { delivery, reason } => ServerMessage::Mode { delivery, reason },
             Notice::Peers(peers) => ServerMessage::RoomPeers(peers),
-            Notice::Layout { canvas, tiles } => ServerMessage::Layout { canvas, tiles },
+            Notice::Layout(layout) => ServerMessage::Layout(layout),
+            Notice::ActiveSpeaker(client_id) => ServerMessage::ActiveSpeaker { client_id },
+            Notice::Voice(report) => ServerMessage::VoiceDetected((&*report).into()),
+            Notice::BitrateAdjusted { track_id, bitrate } => {
+                ServerMessage::BitrateAdjusted { track_id, bitrate }
+            }
+            Notice::NetworkCondition { stable } => ServerMessage::NetworkCondition { stable },
             Notice::Chat { from, text, at } => ServerMessage::Chat { from, text, at },
             Notice::Stats(stats) => ServerMessage::TrackStats(Box::new((&*stats).into())),
             Notice::Error(text) => ServerMessage::Error(text),
         }
+    }
+
+    /// Whether it counts for a client that resumes: not what every socket begins with, nor figures, which the next
+    /// ones replace.
+    pub fn is_numbered(&self) -> bool {
+        let unnumbered = matches!(
+            self,
+            ServerMessage::ClientId(_) | ServerMessage::Welcome(_) | ServerMessage::TrackStats(_)
+        );
+        !unnumbered
     }
 
     fn kind(&self) -> &'static str {
@@ -180,8 +234,9 @@ impl ServerMessage {
             ServerMessage::Error(_) => "error",
             ServerMessage::Mode { .. } => "mode",
             ServerMessage::RoomPeers(_) => "room_peers",
+            ServerMessage::ActiveSpeaker { .. } => "active_speaker",
             ServerMessage::Delivered(_) => "delivered",
-            ServerMessage::Layout { .. } => "layout",
+            ServerMessage::Layout(_) => "layout",
             ServerMessage::Chat { .. } => "chat",
         }
     }
@@ -211,8 +266,11 @@ enum Data<'a> {
         room_id: &'a str,
         name: &'a str,
         mode: &'static str,
-        ice_servers: [(); 0],
+        ice_servers: &'a [IceServer],
         resume_token: Option<&'a str>,
+        resumed: bool,
+        sent: u64,
+        received: u64,
         server: ServerInfo,
     },
     Description {
@@ -242,6 +300,9 @@ enum Data<'a> {
     Peers {
         peers: Vec<Peer<'a>>,
     },
+    Speaker {
+        client_id: Option<String>,
+    },
     Delivered {
         mid: &'a str,
         client_id: Option<String>,
@@ -250,6 +311,8 @@ enum Data<'a> {
     },
     Layout {
         kind: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pinned: Option<String>,
         canvas: Size,
         tiles: Vec<Tile>,
     },
@@ -354,19 +417,23 @@ impl<'a> From<&'a ServerMessage> for Data<'a> {
             ServerMessage::RoomPeers(peers) => Data::Peers {
                 peers: peers.iter().map(Peer::from).collect(),
             },
+            ServerMessage::ActiveSpeaker { client_id } => Data::Speaker {
+                client_id: client_id.map(|id| id.to_string()),
+            },
             ServerMessage::Delivered(track) => Data::Delivered {
                 mid: &track.mid,
                 client_id: track.client_id.map(|id| id.to_string()),
                 track_id: track.track_id.as_deref(),
                 stream_id: track.stream_id.as_deref(),
             },
-            ServerMessage::Layout { canvas, tiles } => Data::Layout {
-                kind: "grid",
+            ServerMessage::Layout(layout) => Data::Layout {
+                kind: layout_name(layout.shown.kind),
+                pinned: layout.shown.pinned.map(|id| id.to_string()),
                 canvas: Size {
-                    width: canvas.0,
-                    height: canvas.1,
+                    width: layout.canvas.0,
+                    height: layout.canvas.1,
                 },
-                tiles: tiles.iter().map(Tile::from).collect(),
+                tiles: layout.tiles.iter().map(Tile::from).collect(),
             },
             ServerMessage::Chat { from, text, at } => Data::Chat {
                 text,
@@ -378,15 +445,17 @@ impl<'a> From<&'a ServerMessage> for Data<'a> {
 }
 
 impl<'a> Data<'a> {
-    /// There is no TURN server to name and no session to resume yet: both are told as absent.
     fn welcome(welcome: &'a Welcome) -> Self {
         Data::Welcome {
             client_id: welcome.client_id.to_string(),
             room_id: &welcome.room_id,
             name: &welcome.name,
             mode: mode_name(welcome.delivery),
-            ice_servers: [],
-            resume_token: None,
+            ice_servers: &welcome.ice_servers,
+            resume_token: welcome.resume.token.as_deref(),
+            resumed: welcome.resume.resumed,
+            sent: welcome.resume.sent,
+            received: welcome.resume.received,
             server: ServerInfo {
                 version: env!("CARGO_PKG_VERSION"),
             },

@@ -4,12 +4,13 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::ids::PeerId;
+use crate::reach::IceServer;
 use crate::room::{
-    AvailableTrack, DeliveredTrack, LayoutKind, Mode, ModeReason, PeerSummary, Quality, Request,
+    AvailableTrack, DeliveredTrack, LayoutRequest, Mode, ModeReason, PeerSummary, Quality, Request,
     TrackRef,
 };
 use crate::rtp::params::MediaKind;
-use crate::worker::{LayoutTile, Renegotiation};
+use crate::worker::{LayoutKind, LayoutTile, LayoutWish, MixedLayout, Renegotiation};
 
 const ANN: PeerId = PeerId(0xa1);
 const BEN: PeerId = PeerId(0xb2);
@@ -152,9 +153,33 @@ fn the_messages_of_part_b() {
             room_id: "1111".into(),
             name: "Ann".into(),
             delivery: Delivery::Mixed,
+            ice_servers: vec![],
+            resume: Resumption {
+                token: Some("T0ken".into()),
+                resumed: true,
+                sent: 17,
+                received: 4,
+            },
         }),
         &format!(
-            r#"{{"status":true,"type":"welcome","data":{{"client_id":"00000000000000a1","room_id":"1111","name":"Ann","mode":"mcu","ice_servers":[],"resume_token":null,"server":{{"version":"{version}"}}}}}}"#
+            r#"{{"status":true,"type":"welcome","data":{{"client_id":"00000000000000a1","room_id":"1111","name":"Ann","mode":"mcu","ice_servers":[],"resume_token":"T0ken","resumed":true,"sent":17,"received":4,"server":{{"version":"{version}"}}}}}}"#
+        ),
+    );
+    golden(
+        ServerMessage::Welcome(Welcome {
+            client_id: ANN,
+            room_id: "1111".into(),
+            name: "Ann".into(),
+            delivery: Delivery::Forward,
+            ice_servers: vec![IceServer {
+                urls: vec!["turn:a.example:3478?transport=udp".into()],
+                username: Some("1:a1".into()),
+                credential: Some("secret".into()),
+            }],
+            resume: Resumption::default(),
+        }),
+        &format!(
+            r#"{{"status":true,"type":"welcome","data":{{"client_id":"00000000000000a1","room_id":"1111","name":"Ann","mode":"sfu","ice_servers":[{{"urls":["turn:a.example:3478?transport=udp"],"username":"1:a1","credential":"secret"}}],"resume_token":null,"resumed":false,"sent":0,"received":0,"server":{{"version":"{version}"}}}}}}"#
         ),
     );
     golden(
@@ -177,7 +202,8 @@ fn the_messages_of_part_b() {
         r#"{"status":true,"type":"room_peers","data":{"peers":[{"client_id":"00000000000000b2","name":"Ben","speaking":true,"muted":false}]}}"#,
     );
     golden(
-        ServerMessage::Layout {
+        ServerMessage::Layout(MixedLayout {
+            shown: LayoutWish::default(),
             canvas: (640, 360),
             tiles: vec![LayoutTile {
                 peer: ANN,
@@ -186,8 +212,19 @@ fn the_messages_of_part_b() {
                 width: 320,
                 height: 180,
             }],
-        },
+        }),
         r#"{"status":true,"type":"layout","data":{"kind":"grid","canvas":{"width":640,"height":360},"tiles":[{"client_id":"00000000000000a1","x":0,"y":90,"width":320,"height":180}]}}"#,
+    );
+    golden(
+        ServerMessage::Layout(MixedLayout {
+            shown: LayoutWish {
+                kind: LayoutKind::Pinned,
+                pinned: Some(BEN),
+            },
+            canvas: (320, 180),
+            tiles: vec![],
+        }),
+        r#"{"status":true,"type":"layout","data":{"kind":"pinned","pinned":"00000000000000b2","canvas":{"width":320,"height":180},"tiles":[]}}"#,
     );
     golden(
         ServerMessage::Chat {
@@ -196,6 +233,16 @@ fn the_messages_of_part_b() {
             at: 12,
         },
         r#"{"status":true,"type":"chat","data":{"text":"hi","from":"00000000000000a1","at":12}}"#,
+    );
+    golden(
+        ServerMessage::ActiveSpeaker {
+            client_id: Some(ANN),
+        },
+        r#"{"status":true,"type":"active_speaker","data":{"client_id":"00000000000000a1"}}"#,
+    );
+    golden(
+        ServerMessage::ActiveSpeaker { client_id: None },
+        r#"{"status":true,"type":"active_speaker","data":{"client_id":null}}"#,
     );
     golden(
         ServerMessage::Delivered(DeliveredTrack {
@@ -366,7 +413,10 @@ fn what_clients_say_of_part_b() {
     }
     assert_eq!(
         read("layout", json!({"kind": "pinned", "pinned": "c"})),
-        Request::Layout(LayoutKind::Pinned)
+        Request::Layout(LayoutRequest {
+            kind: LayoutKind::Pinned,
+            pinned: Some("c".into()),
+        })
     );
     assert_eq!(
         read("mute", json!({"track_id": "t", "muted": true})),
@@ -383,6 +433,8 @@ fn what_clients_say_of_part_b() {
     assert_eq!(parse(r#"{"type":"leave"}"#), ClientMessage::Leave);
     refused("switch_mode", json!("mesh"));
     refused("layout", json!({"kind": "circle"}));
+    refused("layout", json!({"kind": "pinned", "pinned": 7}));
+    refused("layout", json!("grid"));
     refused("mute", json!({"track_id": "t"}));
     refused("chat", json!({"text": "  "}));
     refused("chat", json!({"text": "x".repeat(MAX_CHAT + 1)}));

@@ -120,8 +120,13 @@ pub trait TransportPort {
     /// Takes the client's side over. A description that restarts ICE changes [`TransportPort::local`].
     fn apply_remote(&mut self, now: Instant, remote: &RemoteTransport) -> Result<(), String>;
 
-    /// Our side, for the next description.
+    /// Our side, for an answer.
     fn local(&self) -> LocalTransport;
+
+    /// Our side, for an offer: with other credentials than [`TransportPort::local`] while we restart ICE.
+    fn local_for_offer(&self) -> LocalTransport {
+        self.local()
+    }
 }
 
 /// The data channel transport of a side (RFC 8841).
@@ -258,8 +263,11 @@ pub struct Negotiator {
     settled_owed: bool,
     /// Something changed since we last looked whether an offer is needed.
     dirty: bool,
-    /// The client may have taken an old answer for a newer one: the next offer says everything once more.
+    /// The client may have taken an old answer for a newer one, or the transport restarts: the next offer says everything
+    /// once more.
     restate: bool,
+    /// The offer that is out is told once more.
+    repeat: bool,
     session_id: u64,
     version: u64,
     names: Names,
@@ -283,6 +291,7 @@ impl Negotiator {
             settled_owed: false,
             dirty: false,
             restate: false,
+            repeat: false,
             // RFC 8829, section 5.2.1 wants 62 random bits and a value that a signed 64-bit number holds.
             session_id: names.number() >> 2,
             version: 0,
@@ -304,6 +313,8 @@ impl Negotiator {
         apply_transport(now, &offer, port)?;
         if self.take_back() {
             self.keep_quiet(now, false);
+            // What was taken back restarted ICE, and nothing of that is in the answer.
+            self.restate |= port.local() != port.local_for_offer();
         }
         self.held_until = None;
         let (session, refused) = self.session.answer(&offer, &self.senders, &mut self.names);
@@ -387,6 +398,18 @@ impl Negotiator {
         self.channel_wanted = true;
     }
 
+    /// Our side of the transport is another one for offers: one is made, even if nothing else is new.
+    pub fn restate(&mut self) {
+        self.restate = true;
+        self.dirty = true;
+    }
+
+    /// The offer that is out, if one is, is told once more: the client may have missed it. Whoever has answered it
+    /// already answers it again, which changes nothing.
+    pub fn repeat_offer(&mut self) {
+        self.repeat = true;
+    }
+
     /// The client is connected for the first time: it takes our offers from now on.
     pub fn allow_offers(&mut self) {
         self.offers_allowed = true;
@@ -412,8 +435,11 @@ impl Negotiator {
 
     /// What is to be done next. Makes an offer when one is needed and allowed.
     pub fn poll_output(&mut self, now: Instant, port: &mut impl TransportPort) -> Option<Output> {
+        if self.outputs.is_empty() && std::mem::take(&mut self.repeat) {
+            self.tell_again(now, &port.local_for_offer());
+        }
         if self.outputs.is_empty() && self.may_offer() {
-            self.offer(now, &port.local());
+            self.offer(now, &port.local_for_offer());
         }
         self.outputs.pop_front()
     }
@@ -503,6 +529,18 @@ impl Negotiator {
             proposal,
             deadline: now + OFFER_TIMEOUT,
         };
+    }
+
+    fn tell_again(&mut self, now: Instant, local: &LocalTransport) {
+        let Phase::OfferOut { proposal, .. } = &self.phase else {
+            return;
+        };
+        let offer = self.describe(proposal, Role::Offer, local);
+        self.version += 1;
+        self.outputs.push_back(Output::Offer(offer));
+        if let Phase::OfferOut { deadline, .. } = &mut self.phase {
+            *deadline = now + OFFER_TIMEOUT;
+        }
     }
 
     fn describe(&self, session: &Session, role: Role, local: &LocalTransport) -> String {

@@ -283,7 +283,8 @@ fn a_silent_peer_is_reported_and_then_given_up() {
         .find(|(_, event)| matches!(event, TransportEvent::IceDisconnected))
         .expect("reported");
     let seconds = (silent.0 - from).as_secs();
-    assert!((11..=15).contains(&seconds), "{seconds}");
+    // Its last answer to a check may have come up to 3 s before.
+    assert!((2..=5).contains(&seconds), "{seconds}");
     assert_eq!(world.closed(), Some(&CloseReason::Silence));
     assert!((26..=30).contains(&(world.now - world.start - from).as_secs()));
 }

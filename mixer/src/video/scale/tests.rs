@@ -107,6 +107,72 @@ fn half_size_is_the_mean_of_four() {
     assert_eq!(scaled(&[10, 20, 30, 41], size(2, 2), size(1, 1)), [25]);
 }
 
+/// The mean of the covered area in floating point, straight from its definition.
+fn area_reference(source: &[u8], from: Size, to: Size) -> Vec<f64> {
+    let cover = |i: usize, at: usize, from: usize, to: usize| {
+        let (begin, end) = (
+            i as f64 * from as f64 / to as f64,
+            (i + 1) as f64 * from as f64 / to as f64,
+        );
+        (end.min(at as f64 + 1.0) - begin.max(at as f64)).max(0.0) / (end - begin)
+    };
+    let mut out = Vec::new();
+    for y in 0..to.height {
+        for x in 0..to.width {
+            let mut sum = 0.0;
+            for sy in y * from.height / to.height..from.height {
+                let weight = cover(y, sy, from.height, to.height);
+                if weight == 0.0 {
+                    break;
+                }
+                for sx in x * from.width / to.width..from.width {
+                    let share = cover(x, sx, from.width, to.width);
+                    if share == 0.0 {
+                        break;
+                    }
+                    sum += weight * share * f64::from(source[sy * from.width + sx]);
+                }
+            }
+            out.push(sum);
+        }
+    }
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn areas_follow_their_definition_on_noise(
+        to_width in 1usize..60, to_height in 1usize..30, more in (1usize..=100, 1usize..=100), seed: u64,
+    ) {
+        let to = size(to_width, to_height);
+        // More than twice, at most three times too large.
+        let grown = |side: usize, more: usize| 2 * side + (side * more).div_ceil(100);
+        let from = size(grown(to_width, more.0), grown(to_height, more.1));
+        let mut state = seed | 1;
+        let source: Vec<u8> = (0..from.width * from.height)
+            .map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state >> 56) as u8
+            })
+            .collect();
+        for (got, want) in scaled(&source, from, to).iter().zip(area_reference(&source, from, to)) {
+            prop_assert!((f64::from(*got) - want).abs() < 8.0, "{} for {}", got, want);
+        }
+    }
+}
+
+#[test]
+fn a_quarter_is_the_mean_of_sixteen_rounded_once() {
+    let source: Vec<u8> = (0..16).map(|i| i * 15 + u8::from(i > 3)).collect();
+    let sum: u32 = source.iter().map(|v| u32::from(*v)).sum();
+    let mean = ((sum + 8) / 16) as u8;
+    assert_eq!(scaled(&source, size(4, 4), size(1, 1)), [mean]);
+}
+
 #[test]
 fn a_large_shrink_takes_the_mean_of_what_it_covers_and_skips_nothing() {
     // A checkerboard of single pixels is grey from afar; picking single pixels would give black or white.

@@ -118,6 +118,8 @@ fn person(id: u64) -> Participant {
         name: String::new(),
         speaking: false,
         muted: false,
+        camera_off: false,
+        avatar: None,
     }
 }
 
@@ -186,7 +188,7 @@ impl Viewer {
 
     /// The colour in the middle of each tile: mean luma and chroma of 8x8 pixels.
     fn centres(&self, mix: &VideoMix) -> Vec<[u8; 3]> {
-        let (_, tiles) = mix.layout(self.rung);
+        let tiles = mix.layout(self.rung).tiles;
         let middle = |rect: &Rect| (rect.x + rect.width / 2, rect.y + rect.height / 2);
         let view = self.picture.view();
         tiles

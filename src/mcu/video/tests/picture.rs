@@ -2,6 +2,7 @@
 
 use super::*;
 use talksy_mixer::video::View;
+use talksy_mixer::video::layout::MAX_TILES;
 use talksy_mixer::video::scale::{Fit, TileScaler};
 
 fn mean_square(a: View<'_>, b: View<'_>, rect: Rect) -> f64 {
@@ -54,7 +55,7 @@ fn tiles_look_like_their_senders() {
         room.step();
         viewer.watch(&room.tick);
     }
-    let (_, tiles) = room.mix.layout(STANDARD);
+    let tiles = room.mix.layout(STANDARD).tiles;
     for (camera, (_, tile)) in room.cameras.iter().zip(tiles) {
         let mut expected = I420::new(640, 360);
         let size = Size {
@@ -166,11 +167,16 @@ fn a_screen_is_a_tile_of_its_own_next_to_its_owner() {
         assert!(!room.step().layout_changed);
         viewer.watch(&room.tick);
     }
-    let (canvas, tiles) = room.mix.layout(STANDARD);
+    let Layout {
+        shown,
+        canvas,
+        tiles,
+    } = room.mix.layout(STANDARD);
+    assert_eq!(shown.kind, Kind::Screen, "without anybody asking");
     let peers: Vec<PeerId> = tiles.iter().map(|(peer, _)| *peer).collect();
     assert_eq!(canvas, (640, 360));
     assert_eq!(peers, [PeerId(1), PeerId(1), PeerId(2)]);
-    assert!(viewer.sees(&room.mix, 1, colour(6)));
+    assert!(viewer.sees(&room.mix, 0, colour(6)));
     room.mix.remove_source(TrackKey(50));
     assert!(room.step().layout_changed);
 }
@@ -196,5 +202,58 @@ fn more_people_than_tiles_are_no_trouble() {
     room.mix.add_listener(PeerId(100), LOW);
     room.quiet_step();
     assert_eq!(room.tick.frames.len(), 1);
-    assert_eq!(room.mix.layout(LOW).1.len(), layout::MAX_TILES);
+    assert_eq!(room.mix.layout(LOW).tiles.len(), MAX_TILES);
+}
+
+#[test]
+fn a_new_layout_is_told_and_drawn_on_every_rung() {
+    let mut room = Room::new(4);
+    room.mix.add_listener(PeerId(100), STANDARD);
+    room.mix.add_listener(PeerId(101), LOW);
+    room.step();
+    assert!(!room.step().layout_changed);
+    let pinned = Some(PeerId(3));
+    let kind = Kind::Pinned;
+    room.mix.set_layout(LayoutWish { kind, pinned });
+    assert!(room.step().layout_changed);
+    let mut viewers = [Viewer::new(STANDARD), Viewer::new(LOW)];
+    room.mix.request_keyframe(STANDARD);
+    room.mix.request_keyframe(LOW);
+    let mut seen = [false; 2];
+    for _ in 0..20 {
+        assert!(!room.step().layout_changed);
+        for (viewer, seen) in viewers.iter_mut().zip(&mut seen) {
+            let begins = |f: &EncodedFrame| f.keyframe && f.rung == viewer.rung;
+            *seen |= room.tick.frames.iter().any(begins);
+            if *seen {
+                viewer.watch(&room.tick);
+            }
+        }
+    }
+    for viewer in &viewers {
+        let layout = room.mix.layout(viewer.rung);
+        assert_eq!(layout.shown, LayoutWish { kind, pinned });
+        let peers: Vec<u64> = layout.tiles.iter().map(|(peer, _)| peer.0).collect();
+        assert_eq!(peers, [3, 1, 2, 4]);
+        assert!(viewer.sees(&room.mix, 0, colour(3)), "{:?}", viewer.rung);
+    }
+}
+
+#[test]
+fn who_goes_on_speaking_becomes_large_in_a_speaker_layout_without_any_other_event() {
+    let mut room = Room::new(3);
+    room.mix.add_listener(PeerId(100), STANDARD);
+    room.mix.set_layout(LayoutWish {
+        kind: Kind::Speaker,
+        pinned: None,
+    });
+    room.step();
+    let large = |room: &Room| room.mix.layout(STANDARD).tiles[0].0;
+    assert_eq!(large(&room), PeerId(1));
+    let mut people: Vec<Participant> = (1..=3).map(person).collect();
+    people[1].speaking = true;
+    room.mix.set_participants(people);
+    assert!(!room.step().layout_changed, "it may be a cough");
+    let changes = (0..40).filter(|_| room.step().layout_changed).count();
+    assert_eq!((changes, large(&room)), (1, PeerId(2)));
 }

@@ -14,6 +14,8 @@ struct WorkerModel {
     /// Published tracks and their publishers, until the worker or the peer ends them.
     tracks: BTreeMap<TrackKey, PeerId>,
     subscriptions: BTreeSet<(PeerId, TrackKey)>,
+    /// Tracks that it has ended by itself, of which the room has not heard.
+    suspended: Vec<(PeerId, TrackKey)>,
 }
 
 impl WorkerModel {
@@ -48,8 +50,23 @@ impl WorkerModel {
             | Command::Answer { peer, .. }
             | Command::Candidate { peer, .. }
             | Command::AskRenegotiation { peer }
+            | Command::RestartIce { peer }
+            | Command::Restate { peer }
             | Command::SetReceiveLimit { peer, .. } => {
                 assert!(self.peers.contains_key(&peer), "{peer:?} is known");
+            }
+            Command::Suspend { peer } => {
+                assert!(self.peers.contains_key(&peer), "{peer:?} is known");
+                let own: Vec<TrackKey> = self
+                    .tracks
+                    .iter()
+                    .filter(|(_, owner)| **owner == peer)
+                    .map(|(track, _)| *track)
+                    .collect();
+                for track in own {
+                    self.end(track);
+                    self.suspended.push((peer, track));
+                }
             }
             other => panic!("a room does not say {other:?}"),
         }
@@ -87,6 +104,8 @@ impl Run {
                 peers_per_room: 4,
                 tracks_per_peer: 3,
                 empty_for: Duration::from_secs(10),
+                voices: Default::default(),
+                gone_after: Duration::from_secs(10),
             }),
             worker: WorkerModel::default(),
             rng: StdRng::seed_from_u64(seed),
@@ -97,7 +116,7 @@ impl Run {
 
     fn step(&mut self) {
         let peer = PeerId(self.rng.random_range(0..PEERS));
-        match self.rng.random_range(0..16) {
+        match self.rng.random_range(0..18) {
             0 | 1 => self.join(peer),
             2 => {
                 self.bench.leave(peer);
@@ -131,6 +150,7 @@ impl Run {
                 let (track_id, muted) = (self.track_id().to_owned(), self.rng.random());
                 self.bench.request(peer, Request::Mute { track_id, muted });
             }
+            15 => self.disturb(peer),
             _ => {
                 let sdp = "v=0".to_owned();
                 let request = match self.rng.random_range(0..4) {
@@ -144,10 +164,31 @@ impl Run {
         }
         let millis = self.rng.random_range(0..700);
         self.bench.pass(Duration::from_millis(millis));
+        self.carry_out();
+        self.check();
+    }
+
+    fn carry_out(&mut self) {
         for command in std::mem::take(&mut self.bench.commands) {
             self.worker.apply(command);
         }
-        self.check();
+        for (peer, track) in std::mem::take(&mut self.worker.suspended) {
+            self.bench.event(Event::TrackEnded { peer, track });
+        }
+        assert!(self.bench.commands.is_empty(), "{:?}", self.bench.commands);
+    }
+
+    /// Something happens to the peer's socket or path.
+    fn disturb(&mut self, peer: PeerId) {
+        let heard = self.bench.now;
+        let restate = self.rng.random();
+        match self.rng.random_range(0..4) {
+            0 => self.bench.request(peer, Request::SocketLost { heard }),
+            1 => self.bench.request(peer, Request::SocketBack { restate }),
+            _ if !self.worker.peers.contains_key(&peer) => {}
+            2 => self.bench.event(Event::MediaSilent { peer }),
+            _ => self.bench.event(Event::MediaHeard { peer }),
+        }
     }
 
     fn join(&mut self, peer: PeerId) {
@@ -236,9 +277,7 @@ fn random_sequences_keep_membership_and_subscriptions_consistent() {
             run.bench.leave(peer);
             run.members.remove(&peer);
         }
-        for command in std::mem::take(&mut run.bench.commands) {
-            run.worker.apply(command);
-        }
+        run.carry_out();
         run.check();
         assert!(run.worker.peers.is_empty());
         assert!(run.bench.room.tracks.is_empty());

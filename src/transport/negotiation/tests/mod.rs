@@ -27,6 +27,8 @@ const FIREFOX_SIMULCAST: &str = include_str!("../testdata/firefox_simulcast.sdp"
 pub(super) struct FakePort {
     pub remote: Vec<RemoteTransport>,
     pub refuses: bool,
+    /// Offers have other credentials.
+    pub restarts: bool,
 }
 
 impl TransportPort for FakePort {
@@ -44,6 +46,14 @@ impl TransportPort for FakePort {
             pwd: "0123456789abcdef012345".to_owned(),
             fingerprint: ["AB"; 32].join(":"),
             candidates: vec!["candidate:1 1 udp 2130706431 127.0.0.1 40000 typ host".to_owned()],
+        }
+    }
+
+    fn local_for_offer(&self) -> LocalTransport {
+        let ufrag = if self.restarts { "next" } else { "serv" };
+        LocalTransport {
+            ufrag: ufrag.to_owned(),
+            ..self.local()
         }
     }
 }

@@ -1,0 +1,379 @@
+//! What a peer's link can take, put to use: layers for its forwarded tracks, a rung for its mixed picture, and what
+//! it is told about that.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use crate::ids::{PeerId, TrackKey};
+use crate::mcu::bus::Rung;
+use crate::rtp::bwe::{Estimator, Wanted};
+use crate::rtp::params::MediaKind;
+use crate::sfu::{Allocator, Budget, Choice, Demand, Target};
+use crate::worker::demux::Slot;
+use crate::worker::state::{Peer, Receiving};
+use crate::worker::thread::Worker;
+use crate::worker::{Event, SourceType};
+
+/// Between two allocations; a fall of the estimate does not wait for it.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// Without anything that it could do, an allocator looks again after this.
+const IDLE: Duration = Duration::from_secs(1);
+/// A link is unstable with more loss or queueing delay than this,
+const BAD_LOSS: f64 = 0.1;
+const BAD_DELAY: Duration = Duration::from_millis(250);
+/// and stable again when it has had neither, and room for everything, for so long.
+const RECOVERY: Duration = Duration::from_secs(4);
+/// A higher rung of the mix needs this much more than the rung itself, in parts of ten, and an estimate that has not
+/// fallen for [`RECOVERY`].
+const RUNG_HEADROOM: u64 = 11;
+/// A voice that sends more than this many bit/s is one that speaks.
+const SPEAKS: u64 = 4_000;
+
+/// What came of the allocations, for figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BandwidthCounters {
+    /// Tracks that were paused for want of bandwidth.
+    pub pauses: u64,
+    /// Changes of what is forwarded of a track.
+    pub changes: u64,
+    /// Times that the estimate fell.
+    pub decreases: u64,
+    /// Probes begun, and those that raised the estimate.
+    pub probes: (u64, u64),
+}
+
+impl BandwidthCounters {
+    /// Adds another's counts.
+    pub fn merge(&mut self, other: &BandwidthCounters) {
+        self.pauses += other.pauses;
+        self.changes += other.changes;
+        self.decreases += other.decreases;
+        self.probes.0 += other.probes.0;
+        self.probes.1 += other.probes.1;
+    }
+}
+
+/// One peer's part of it.
+#[derive(Debug)]
+pub struct Bandwidth {
+    /// When tracks are weighed anew.
+    pub due: Instant,
+    allocator: Allocator,
+    /// Element sizes in pixels. Those of tracks that are gone are forgotten with the next allocation.
+    tiles: HashMap<TrackKey, (u32, u32)>,
+    targets: HashMap<u64, Target>,
+    decreases: u64,
+    stable: bool,
+    bad_at: Option<Instant>,
+    pauses: u64,
+    changes: u64,
+}
+
+impl Bandwidth {
+    /// A link of which nothing is known.
+    pub fn new(now: Instant) -> Self {
+        Bandwidth {
+            due: now + INTERVAL,
+            allocator: Allocator::default(),
+            tiles: HashMap::new(),
+            targets: HashMap::new(),
+            decreases: 0,
+            stable: true,
+            bad_at: None,
+            pauses: 0,
+            changes: 0,
+        }
+    }
+
+    /// Another connection of the same client: its wishes stay.
+    pub fn renewed(now: Instant, before: &Bandwidth) -> Self {
+        Bandwidth {
+            tiles: before.tiles.clone(),
+            pauses: before.pauses,
+            changes: before.changes,
+            stable: before.stable,
+            ..Bandwidth::new(now)
+        }
+    }
+
+    /// The estimate has fallen since the last allocation.
+    pub fn is_stale(&self, estimator: &Estimator) -> bool {
+        estimator.decreases() != self.decreases
+    }
+
+    /// What came of it; `estimator` is that of the peer's connection.
+    pub fn counters(&self, estimator: &Estimator) -> BandwidthCounters {
+        let probes = estimator.probes();
+        BandwidthCounters {
+            pauses: self.pauses,
+            changes: self.changes,
+            decreases: estimator.decreases(),
+            probes: (probes.begun, probes.raised),
+        }
+    }
+
+    /// Whether the link's class has changed. `limited`: something does not get what it could use.
+    fn judge(&mut self, now: Instant, estimator: &Estimator, limited: bool) -> Option<bool> {
+        let fell = estimator.decreases() != self.decreases;
+        self.decreases = estimator.decreases();
+        let bad = estimator.loss() > BAD_LOSS || estimator.queue_delay() > BAD_DELAY;
+        if bad || (limited && (fell || self.bad_at.is_some())) {
+            self.bad_at = Some(now);
+        }
+        let stable = self
+            .bad_at
+            .is_none_or(|at| now.saturating_duration_since(at) > RECOVERY);
+        if stable {
+            self.bad_at = None;
+        }
+        (std::mem::replace(&mut self.stable, stable) != stable).then_some(stable)
+    }
+}
+
+impl Worker {
+    /// Shares the estimate of one peer between what it is sent.
+    pub(super) fn allocate(&mut self, now: Instant, slot: Slot) {
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return;
+        };
+        peer.bandwidth.due = now + IDLE;
+        if !peer.session.is_connected() {
+            return;
+        }
+        let limit = peer.params.max_receive_bps;
+        peer.session.subscriber.estimator_mut().set_limit(limit);
+        peer.session.subscriber.adjust_pace(now);
+        let limited = match peer.receiving {
+            Receiving::Forward(_) => self.allocate_tracks(now, slot),
+            Receiving::Mixed(_) => self.allocate_rung(now, slot),
+        };
+        let peer = &mut self.peers[slot];
+        let estimator = peer.session.subscriber.estimator();
+        if let Some(stable) = peer.bandwidth.judge(now, estimator, limited) {
+            self.emit(slot, |peer| Event::NetworkCondition { peer, stable });
+        }
+        // Probes and pacing may be due sooner than before.
+        self.peers[slot].wake_for_pacer();
+    }
+
+    /// Layers for the tracks of the others. Whether more bandwidth would be of use.
+    fn allocate_tracks(&mut self, now: Instant, slot: Slot) -> bool {
+        let Wishes {
+            tracks,
+            demands,
+            voices,
+        } = self.wishes(now, slot);
+        let peer = &mut self.peers[slot];
+        if !demands.is_empty() {
+            peer.bandwidth.due = now + INTERVAL;
+        }
+        let estimator = peer.session.subscriber.estimator();
+        let budget = Budget {
+            estimate: estimator.estimate(now),
+            undrained: estimator.undrained(now),
+            starting: estimator.is_starting(now),
+            voices,
+        };
+        let allocation = peer.bandwidth.allocator.allocate(now, budget, &demands);
+        let estimator = peer.session.subscriber.estimator_mut();
+        estimator.set_wanted(allocation.wanted);
+        let known = |sender: &u64| demands.iter().any(|demand| demand.sender == *sender);
+        peer.bandwidth.targets.retain(|sender, _| known(sender));
+        let tiles = &mut peer.bandwidth.tiles;
+        if let Receiving::Forward(tracks) = &peer.receiving {
+            tiles.retain(|key, _| tracks.contains_key(key));
+        }
+        for (choice, key) in allocation.choices.iter().zip(&tracks) {
+            self.carry_out(now, slot, *key, choice);
+        }
+        allocation.choices.iter().any(|choice| choice.limited)
+    }
+
+    /// What the peer could be sent.
+    fn wishes(&mut self, now: Instant, slot: Slot) -> Wishes {
+        let mut wishes = Wishes::default();
+        let peer = &self.peers[slot];
+        let room = self.rooms.get(&peer.room);
+        let dominant = room.and_then(|room| room.voices.dominant_for(slot));
+        let Receiving::Forward(tracks) = &peer.receiving else {
+            return wishes;
+        };
+        let attached = tracks.iter().filter(|(_, forwarded)| forwarded.attached);
+        let attached: SmallVec<[(TrackKey, u64); 16]> = attached
+            .map(|(key, forwarded)| (*key, forwarded.sender))
+            .collect();
+        for (key, sender) in attached {
+            let Some(track) = self.tracks.get(&key) else {
+                continue;
+            };
+            // What is not forwarded to anybody needs nothing.
+            if track.withheld {
+                continue;
+            }
+            let Some(publisher) = self.peers.get_mut(track.publisher) else {
+                continue;
+            };
+            let layers = publisher.session.publisher.layers(now, key);
+            if track.info.kind == MediaKind::Audio {
+                let rate: u64 = layers.iter().map(|figures| figures.bitrate).sum();
+                wishes.voices.0 += rate;
+                wishes.voices.1 += u32::from(rate > SPEAKS);
+                continue;
+            }
+            let demand = Demand {
+                sender,
+                source: track.source,
+                dominant: track.source == SourceType::Media && dominant == Some(track.publisher),
+                tile: self.peers[slot].bandwidth.tiles.get(&key).copied(),
+                quality: self.peers[slot].target,
+                layers,
+            };
+            wishes.tracks.push(key);
+            wishes.demands.push(demand);
+        }
+        wishes
+    }
+
+    fn carry_out(&mut self, now: Instant, slot: Slot, key: TrackKey, choice: &Choice) {
+        let peer = &mut self.peers[slot];
+        let (room, bandwidth) = (peer.room, &mut peer.bandwidth);
+        let before = bandwidth.targets.insert(choice.sender, choice.target);
+        if before != Some(choice.target) {
+            let subscriber = &mut peer.session.subscriber;
+            if let Some(layer) = subscriber.set_target(choice.sender, choice.target) {
+                self.request_keyframe(now, room, key, layer);
+            }
+        }
+        if choice.changed {
+            let bandwidth = &mut self.peers[slot].bandwidth;
+            bandwidth.changes += 1;
+            bandwidth.pauses += u64::from(choice.limited && choice.target == Target::Paused);
+            let bitrate = choice.bitrate;
+            self.emit(slot, |peer| Event::BitrateAdjusted {
+                peer,
+                track: key,
+                bitrate,
+            });
+        }
+    }
+
+    /// A rung for the mixed picture. Whether more bandwidth would be of use.
+    fn allocate_rung(&mut self, now: Instant, slot: Slot) -> bool {
+        let peer = &mut self.peers[slot];
+        peer.bandwidth.due = now + INTERVAL;
+        let limit = peer.params.max_receive_bps;
+        let estimator = peer.session.subscriber.estimator();
+        let (estimate, starting) = (estimator.estimate(now), estimator.is_starting(now));
+        let Receiving::Mixed(pair) = &peer.receiving else {
+            return false;
+        };
+        let best = Rung::for_limit(limit);
+        // Before anything is known of the link, the limit alone decides.
+        let fits = if starting {
+            best
+        } else {
+            Rung::for_limit(Some(estimate))
+        };
+        let recovered = Rung::for_limit(Some(estimate * 10 / RUNG_HEADROOM));
+        let calm = peer.bandwidth.bad_at.is_none();
+        let lower = |one: Rung, other: Rung| {
+            if one.needs_bps() < other.needs_bps() {
+                one
+            } else {
+                other
+            }
+        };
+        let mut rung = lower(best, fits);
+        let rises = rung.needs_bps() > pair.rung.needs_bps();
+        if rises && !starting && (!calm || lower(rung, recovered) != rung) {
+            rung = pair.rung;
+        }
+        let limited = rung != best;
+        let wanted = limited.then(|| {
+            let next = best.needs_bps() * (RUNG_HEADROOM + 1) / 10;
+            Wanted { next, top: next }
+        });
+        let estimator = peer.session.subscriber.estimator_mut();
+        estimator.set_wanted(wanted.unwrap_or_default());
+        self.set_rung(slot, rung);
+        limited
+    }
+
+    /// Moves a mixed client to another rung.
+    fn set_rung(&mut self, slot: Slot, rung: Rung) {
+        let peer = &mut self.peers[slot];
+        let Receiving::Mixed(pair) = &mut peer.receiving else {
+            return;
+        };
+        if pair.rung == rung {
+            return;
+        }
+        pair.rung = rung;
+        peer.bandwidth.changes += 1;
+        let (id, room, listening) = (peer.id, peer.room, pair.listening);
+        if listening && let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
+            bus.set_rung(id, rung);
+        }
+        self.tell_layout(slot);
+    }
+
+    pub(super) fn set_receive_limit(&mut self, now: Instant, id: PeerId, bps: Option<u64>) {
+        let Some(&slot) = self.slots.get(&id) else {
+            return;
+        };
+        self.peers[slot].params.max_receive_bps = bps;
+        let estimator = self.peers[slot].session.subscriber.estimator();
+        let estimate = estimator.path_estimate(now);
+        if matches!(self.peers[slot].receiving, Receiving::Mixed(_)) {
+            let wish = bps.unwrap_or(u64::MAX).min(estimate);
+            self.set_rung(slot, Rung::for_limit(Some(wish)));
+        }
+        self.allocate(now, slot);
+    }
+
+    /// Sets the best that a peer gets of every picture that is forwarded to it, and of those that will be.
+    pub(super) fn set_target(&mut self, now: Instant, id: PeerId, target: Target) {
+        if let Some(peer) = self.peer_mut(id) {
+            peer.target = target;
+            self.reallocate(now, id);
+        }
+    }
+
+    pub(super) fn set_video_size(
+        &mut self,
+        now: Instant,
+        id: PeerId,
+        track: TrackKey,
+        size: (u32, u32),
+    ) {
+        if let Some(peer) = self.peer_mut(id)
+            && matches!(&peer.receiving, Receiving::Forward(tracks) if tracks.contains_key(&track))
+        {
+            peer.bandwidth.tiles.insert(track, size);
+            self.reallocate(now, id);
+        }
+    }
+
+    fn reallocate(&mut self, now: Instant, id: PeerId) {
+        if let Some(&slot) = self.slots.get(&id) {
+            self.allocate(now, slot);
+        }
+    }
+}
+
+/// What a peer could be sent: a demand for each picture, and the payload rate and number of the voices that speak.
+#[derive(Default)]
+struct Wishes {
+    tracks: SmallVec<[TrackKey; 8]>,
+    demands: SmallVec<[Demand; 4]>,
+    voices: (u64, u32),
+}
+
+/// What a peer may be sent and what it is sent, bit/s, for its figures.
+pub(super) fn estimate(now: Instant, peer: &Peer) -> Option<u64> {
+    let estimator = peer.session.subscriber.estimator();
+    let known = estimator.is_measured() || peer.params.max_receive_bps.is_some();
+    known.then(|| estimator.estimate(now))
+}
