@@ -1,5 +1,5 @@
 # docker build -t talksy-unit:1.0.0 .
-# docker run -p 8080:8000 -p 7882-7889:7882-7889/udp -e PUBLIC_IP=<address that clients reach> talksy-unit:1.0.0
+# docker run -p 8080:8000 -p 7881:7881 -p 7882-7889:7882-7889/udp -e PUBLIC_IP=<address that clients reach> talksy-unit:1.0.0
 
 FROM rust:1-bookworm AS build
 # nasm: without it OpenH264 silently builds without its assembly and is three times slower.
@@ -18,8 +18,12 @@ USER talksy
 WORKDIR /var/lib/talksy
 ENV PORT=8000
 EXPOSE 8000
-# One port for each media worker (TALKSY_WORKERS; half of the cores by default).
+# One port for each media worker (TALKSY_WORKERS; one for each core by default).
 EXPOSE 7882-7889/udp
+# Media over TCP, for networks without UDP.
+EXPOSE 7881
+# The built-in TURN server, with TURN_ENABLED=1.
+EXPOSE 3478 3478/udp
 # The binary asks the server itself: the image needs no curl. It reads the same environment, so set options there (TALKSY_TLS=1 …)
 # rather than as arguments.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 \

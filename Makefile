@@ -12,7 +12,7 @@ BENCHES ?= mix composite forward
 PYENV := target/pyenv
 
 BUILD_NEEDS := cmake:cmake nasm:nasm c++:g++ pkg-config:pkg-config
-TEST_NEEDS := chromium:chromium chromedriver:chromium-driver ip:iproute2 unshare:util-linux python3:python3 python3:python3-venv
+TEST_NEEDS := chromium:chromium chromedriver:chromium-driver ip:iproute2 nft:nftables ethtool:ethtool unshare:util-linux python3:python3 python3:python3-venv
 
 # The namespace has no way out: whatever cargo downloads has to be there before.
 INSIDE := tests/in-namespace env CARGO_NET_OFFLINE=true $(CARGO)

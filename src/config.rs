@@ -9,11 +9,16 @@ use clap::Parser;
 use talksy_mixer::video::Theme;
 use talksy_mixer::video::theme::{ColoursError, Font};
 
+use crate::reach::IceServer;
 use crate::room::Limits;
 use crate::signalling::session::SessionOptions;
+use crate::turn::{PeerPolicy, PeersError};
+use crate::worker::VoiceLimits;
 
 /// The slowest link sends a request's headers in less.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest number of forwarded sounds or cameras that can be asked for: each packet looks at each place.
+pub(crate) const MAX_STREAMS: u64 = 64;
 /// How often sockets are pinged.
 const PING: Duration = Duration::from_secs(4);
 /// A socket from which nothing comes for this long is dead: two pings were not answered. With [`GONE_AFTER`], which runs
@@ -45,7 +50,11 @@ pub struct Arguments {
     #[arg(long, env = "TALKSY_MEDIA_PORT", default_value_t = 7882)]
     pub media_port: u16,
 
-    /// Media threads. Default: half of the cores, the other half is for codecs
+    /// TCP port for the media of clients whose network has no UDP; 0: none
+    #[arg(long, env = "TALKSY_MEDIA_TCP_PORT", default_value_t = 7881)]
+    pub media_tcp_port: u16,
+
+    /// Media threads. Default: one for each core
     #[arg(long, env = "TALKSY_WORKERS")]
     pub workers: Option<usize>,
 
@@ -101,9 +110,23 @@ pub struct Arguments {
     #[arg(long, env = "DEBUG", value_parser = truthy, num_args = 0..=1, default_value = "false", default_missing_value = "true", value_name = "BOOL")]
     pub debug: bool,
 
-    /// Ask for the built-in TURN server: true, 1 or yes. A later version has it; this one says that it has not
+    /// Start the built-in TURN server, which relays to this server's own media: true, 1 or yes
     #[arg(long, env = "TURN_ENABLED", value_parser = truthy, num_args = 0..=1, default_value = "false", default_missing_value = "true", value_name = "BOOL")]
     pub turn_enabled: bool,
+
+    /// UDP and TCP port of the built-in TURN server
+    #[arg(long, env = "TALKSY_TURN_PORT", default_value_t = crate::turn::DEFAULT_PORT)]
+    pub turn_port: u16,
+
+    /// Networks that the built-in TURN server relays to beside this server's own media, comma-separated, or "any".
+    /// Default: none
+    #[arg(long, env = "TALKSY_TURN_PEERS", value_name = "NETWORK[,NETWORK]")]
+    pub turn_peers: Option<String>,
+
+    /// STUN and TURN servers of your own, for the clients: a JSON array of RTCIceServer objects, such as
+    /// [{"urls": ["turn:turn.example.org"], "username": "u", "credential": "p"}]
+    #[arg(long, env = "TALKSY_ICE_SERVERS", value_name = "JSON")]
+    pub ice_servers: Option<String>,
 
     /// An empty room is removed after this many seconds
     #[arg(long, env = "TALKSY_ROOM_EMPTY_SECONDS", default_value_t = 60)]
@@ -120,6 +143,19 @@ pub struct Arguments {
     /// Published tracks of one participant at one time
     #[arg(long, env = "TALKSY_MAX_TRACKS_PER_PEER", default_value_t = 8)]
     pub max_tracks_per_peer: usize,
+
+    /// Sounds of one room that are forwarded to each participant at one time: the loudest. 0: all of them
+    #[arg(
+        long,
+        env = "TALKSY_MAX_AUDIO_STREAMS",
+        default_value_t = 16,
+        value_name = "N"
+    )]
+    pub max_audio_streams: usize,
+
+    /// Cameras of one room that are forwarded to each participant at one time: of those who spoke last. 0: all of them
+    #[arg(long, env = "TALKSY_LAST_N", default_value_t = 0, value_name = "N")]
+    pub last_n: usize,
 
     /// Signalling sockets at one time
     #[arg(long, env = "TALKSY_MAX_SOCKETS", default_value_t = 10_000)]
@@ -174,6 +210,14 @@ pub enum ConfigError {
         /// As it was given.
         value: u64,
     },
+    /// Not a list of ICE servers.
+    #[error(
+        "--ice-servers cannot be read ({0}): give a JSON array such as [{{\"urls\": [\"stun:stun.example.org\"]}}], with username and credential for turn: URLs"
+    )]
+    IceServers(String),
+    /// Not a list of networks.
+    #[error("--turn-peers: {0}")]
+    TurnPeers(#[from] PeersError),
     /// Not a font, or not to be read.
     #[error("--mix-font {}: {why}", file.display())]
     MixFont {
@@ -213,6 +257,8 @@ pub struct Settings {
     pub public_ips: Vec<IpAddr>,
     /// First UDP media port; 0 lets the system choose each.
     pub media_port: u16,
+    /// TCP port for media; `None`: none.
+    pub media_tcp_port: Option<u16>,
     /// Number of media threads.
     pub workers: usize,
     /// HTTPS, and with what.
@@ -225,8 +271,12 @@ pub struct Settings {
     pub demo: Option<usize>,
     /// Filter directives for `tracing`.
     pub log: String,
-    /// The operator wants a TURN server.
-    pub turn_enabled: bool,
+    /// Port of the TURN server; `None`: there is none.
+    pub turn_port: Option<u16>,
+    /// Networks that it relays to beside the media.
+    pub turn_peers: String,
+    /// ICE servers of the operator.
+    pub ice_servers: Vec<IceServer>,
     /// Limits of each room.
     pub limits: Limits,
     /// Rooms at one time.
@@ -264,6 +314,13 @@ impl Arguments {
             1,
             256,
         )?;
+        range(
+            "--max-audio-streams",
+            self.max_audio_streams as u64,
+            0,
+            MAX_STREAMS,
+        )?;
+        range("--last-n", self.last_n as u64, 0, MAX_STREAMS)?;
         range("--max-sockets", self.max_sockets as u64, 1, 1_000_000)?;
         range("--max-message-kib", self.max_message_kib as u64, 16, 16_384)?;
         if let Some(demo) = self.demo {
@@ -273,17 +330,24 @@ impl Arguments {
             listen: SocketAddr::new(self.host, self.port),
             public_ips: public_ips(self.public_ip.as_deref().unwrap_or_default())?,
             media_port: self.media_port,
+            media_tcp_port: (self.media_tcp_port > 0).then_some(self.media_tcp_port),
             workers,
             tls: self.tls_source()?,
             static_dir: self.checked_static_dir()?,
             theme: self.theme()?,
             demo: self.demo,
             log: log_directives(&self.log_level, self.debug)?,
-            turn_enabled: self.turn_enabled,
+            turn_port: self.turn_enabled.then_some(self.turn_port),
+            turn_peers: self.checked_turn_peers()?,
+            ice_servers: ice_servers(self.ice_servers.as_deref().unwrap_or_default())?,
             limits: Limits {
                 peers_per_room: self.max_peers_per_room,
                 tracks_per_peer: self.max_tracks_per_peer,
                 empty_for: Duration::from_secs(self.room_empty_seconds),
+                voices: VoiceLimits {
+                    audio: stream_limit(self.max_audio_streams),
+                    video: stream_limit(self.last_n),
+                },
                 gone_after: GONE_AFTER,
             },
             max_rooms: self.max_rooms,
@@ -324,6 +388,12 @@ impl Arguments {
         }
     }
 
+    fn checked_turn_peers(&self) -> Result<String, ConfigError> {
+        let list = self.turn_peers.clone().unwrap_or_default();
+        PeerPolicy::default().and(&list)?;
+        Ok(list)
+    }
+
     fn data_dir(&self) -> PathBuf {
         let from = |key: &str| {
             std::env::var_os(key)
@@ -358,9 +428,15 @@ fn given(path: &Option<PathBuf>) -> Option<&PathBuf> {
     path.as_ref().filter(|p| !p.as_os_str().is_empty())
 }
 
+/// 0 stands for no limit.
+pub(crate) fn stream_limit(limit: usize) -> Option<usize> {
+    (limit > 0).then_some(limit)
+}
+
+/// As many as can handle packets at once. The codec threads share the cores with them, and the system's scheduler is fair:
+/// a media thread sleeps most of its time, so it is run first when it wakes.
 fn default_workers() -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    cores.div_ceil(2)
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// `true`, `1` and `yes` in any case; everything else is no. (The old server took any value as yes.)
@@ -380,6 +456,31 @@ fn range(option: &'static str, value: u64, min: u64, max: u64) -> Result<(), Con
         max,
         value,
     })
+}
+
+/// What browsers would refuse with an exception, and the page with it, is refused here.
+fn ice_servers(json: &str) -> Result<Vec<IceServer>, ConfigError> {
+    if json.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let servers: Vec<IceServer> =
+        serde_json::from_str(json).map_err(|error| ConfigError::IceServers(error.to_string()))?;
+    for server in &servers {
+        let named = server.username.is_some() && server.credential.is_some();
+        for url in &server.urls {
+            let scheme = url.split(':').next().unwrap_or_default();
+            let problem = match scheme {
+                "stun" | "stuns" => None,
+                "turn" | "turns" if named => None,
+                "turn" | "turns" => Some("has no username and credential"),
+                _ => Some("begins with none of stun:, stuns:, turn: and turns:"),
+            };
+            if let Some(problem) = problem {
+                return Err(ConfigError::IceServers(format!("{url:?} {problem}")));
+            }
+        }
+    }
+    Ok(servers)
 }
 
 fn public_ips(text: &str) -> Result<Vec<IpAddr>, ConfigError> {
@@ -463,6 +564,7 @@ mod tests {
         let settings = settings(&["--workers", "2"]).expect("valid");
         assert_eq!(settings.listen.to_string(), "0.0.0.0:8000");
         assert_eq!((settings.media_port, settings.workers), (7882, 2));
+        assert_eq!(settings.media_tcp_port, Some(7881));
         assert_eq!(settings.session.max_message, 256 * 1024);
         assert_eq!(settings.tls, None);
         assert!(settings.public_ips.is_empty());
@@ -489,6 +591,37 @@ mod tests {
             let error = settings(&["--public-ip", bad]).expect_err(bad);
             assert!(matches!(error, ConfigError::PublicIp { .. }), "{error}");
         }
+    }
+
+    #[test]
+    fn ice_servers_that_a_browser_would_refuse_are_refused() {
+        let servers = |json| settings(&["--ice-servers", json]).map(|s| s.ice_servers);
+        assert_eq!(servers("").expect("none"), []);
+        let stun = servers(r#"[{"urls": ["stun:a.example"]}]"#).expect("valid");
+        assert_eq!(stun[0].urls, ["stun:a.example"]);
+        let turn = r#"[{"urls": ["turns:a.example"], "username": "u", "credential": "p"}]"#;
+        assert_eq!(
+            servers(turn).expect("valid")[0].username.as_deref(),
+            Some("u")
+        );
+        for bad in [
+            "stun:a",
+            "{}",
+            r#"[{"urls": ["turn:a"]}]"#,
+            r#"[{"urls": ["http:a"]}]"#,
+        ] {
+            let error = servers(bad).expect_err(bad).to_string();
+            assert!(error.starts_with("--ice-servers"), "{error}");
+        }
+    }
+
+    #[test]
+    fn turn_is_off_until_it_is_asked_for_and_its_peers_are_checked() {
+        assert_eq!(settings(&[]).expect("valid").turn_port, None);
+        let on = settings(&["--turn-enabled", "--turn-peers", "10.0.0.0/8,any"]).expect("valid");
+        assert_eq!(on.turn_port, Some(3478));
+        let error = settings(&["--turn-peers", "everybody"]).expect_err("refused");
+        assert!(error.to_string().starts_with("--turn-peers"), "{error}");
     }
 
     #[test]

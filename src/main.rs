@@ -1,14 +1,17 @@
 //! The `talksy-unit` command.
 
 use std::io::IsTerminal;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
 use talksy_unit::config::{Arguments, Settings};
 use talksy_unit::demo;
+use talksy_unit::reach::{OwnTurn, Reach};
 use talksy_unit::server::{Server, is_healthy};
-use talksy_unit::worker::{MediaConfig, start_all};
+use talksy_unit::turn::{PeerPolicy, Turn, TurnConfig};
+use talksy_unit::worker::{Media, MediaConfig, start_all};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
@@ -44,16 +47,27 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
     let media = start_all(&MediaConfig {
         public_ips: settings.public_ips.clone(),
         first_port: settings.media_port,
+        tcp_port: settings.media_tcp_port,
         workers: settings.workers,
         theme: settings.theme.clone(),
     })?;
-    let server = Server::start(settings, media.workers).await?;
-    server.announce(&media.advertised);
-    if settings.turn_enabled {
-        tracing::warn!(
-            "TURN_ENABLED is set, but this version has no TURN server: a later one brings it"
-        );
-    }
+    let turn = settings
+        .turn_port
+        .map(|port| start_turn(settings, &media, port))
+        .transpose()?;
+    let reach = Reach {
+        external: settings.ice_servers.clone(),
+        turn: turn.as_ref().map(|turn| OwnTurn {
+            port: turn.port,
+            secret: turn.secret.clone(),
+            public: settings.public_ips.clone(),
+            local: media.advertised.first().map(SocketAddr::ip),
+            counters: turn.counters.clone(),
+        }),
+        acceptor: media.acceptor.as_ref().map(|a| a.counters.clone()),
+    };
+    let server = Server::start(settings, media.workers.clone(), reach).await?;
+    server.announce(&media);
     let demo = match settings.demo {
         Some(count) => Some(start_demo(&server, count).await?),
         None => None,
@@ -64,6 +78,18 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
     }
     server.shutdown().await;
     Ok(())
+}
+
+/// A TURN server for this server's media, and for what the operator names.
+fn start_turn(settings: &Settings, media: &Media, port: u16) -> anyhow::Result<Turn> {
+    let policy = PeerPolicy::media_only(&media.advertised).and(&settings.turn_peers)?;
+    let ips = || media.advertised.iter().map(SocketAddr::ip);
+    let outside = ips().find(IpAddr::is_ipv4).or_else(|| ips().next());
+    Ok(Turn::start(TurnConfig {
+        port,
+        policy,
+        outside: outside.context("TURN needs an address to advertise")?,
+    })?)
 }
 
 /// Fills [`DEMO_ROOM`].

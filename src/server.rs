@@ -19,11 +19,12 @@ use crate::config::Settings;
 use crate::http::guard::Guard;
 use crate::http::tls::{TlsError, local_addresses, server_config};
 use crate::http::{App, router};
+use crate::reach::{OwnTurn, Reach};
 use crate::room::RoomManager;
 use crate::signalling::counters::Counters;
 use crate::signalling::resume::Resumes;
 use crate::signalling::session::SessionContext;
-use crate::worker::WorkerHandle;
+use crate::worker::{Media, WorkerHandle};
 
 /// Connections beyond the sockets: pages that are being loaded, health checks.
 const SPARE_CONNECTIONS: usize = 1000;
@@ -69,10 +70,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds and serves. `workers` are the media threads that are to have the rooms.
+    /// Binds and serves. `workers` are the media threads that are to have the rooms, `reach` what clients are told about
+    /// ways to them.
     pub async fn start(
         settings: &Settings,
         workers: Vec<WorkerHandle>,
+        reach: Reach,
     ) -> Result<Self, StartError> {
         let tls = settings.tls.as_ref().map(server_config).transpose()?;
         let (listener, address) = listen(settings.listen)?;
@@ -87,6 +90,8 @@ impl Server {
                 counters: counters.clone(),
                 resumes: Resumes::default(),
                 shutdown: shutdown_seen,
+                reach: Arc::new(reach),
+                host: None,
             },
             sockets: sockets.clone(),
             max_sockets: settings.max_sockets,
@@ -173,12 +178,14 @@ impl Server {
 
     /// Prints where the page is and where media is expected. On stdout, whatever the log level; that it is closed is
     /// no reason to stop.
-    pub fn announce(&self, media: &[SocketAddr]) {
+    pub fn announce(&self, media: &Media) {
         let mut out = io::stdout().lock();
         for url in self.page_urls() {
             let _ = writeln!(out, "Page: {url}");
         }
-        let _ = writeln!(out, "{}", media_line(media));
+        for line in media_lines(media, self.app.session.reach.turn.as_ref()) {
+            let _ = writeln!(out, "{line}");
+        }
         let _ = out.flush();
     }
 
@@ -232,13 +239,23 @@ fn http_builder(header_timeout: Duration) -> Builder<TokioExecutor> {
     builder
 }
 
-/// The line that says where media is expected, and how to change it.
-fn media_line(addresses: &[SocketAddr]) -> String {
-    let list: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
-    format!(
+/// The lines that say where media is expected, and how to change it.
+fn media_lines(media: &Media, turn: Option<&OwnTurn>) -> Vec<String> {
+    let list = |addresses: &[SocketAddr]| {
+        let texts: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+        texts.join(", ")
+    };
+    let mut lines = vec![format!(
         "Media: UDP {} (set PUBLIC_IP or --public-ip if clients reach this machine at another address)",
-        list.join(", ")
-    )
+        list(&media.advertised)
+    )];
+    if !media.advertised_tcp.is_empty() {
+        lines.push(format!("Media: TCP {}", list(&media.advertised_tcp)));
+    }
+    if let Some(turn) = turn {
+        lines.push(format!("TURN: port {}, UDP and TCP", turn.port));
+    }
+    lines
 }
 
 /// Whether a server that runs with these settings on this machine answers that it is well. With TLS, whether it

@@ -76,6 +76,7 @@ fn payloads() -> Vec<PayloadParams> {
         payload_type: 102,
         codec: Codec::H264,
         rtx: Some(103),
+        red: None,
         nack: true,
         pli: true,
         fir: true,

@@ -1,6 +1,6 @@
 //! The command as an operator meets it: help, one sentence for each mistake, exit codes, signals.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -50,6 +50,11 @@ fn help_explains_every_option_with_its_default() {
         "PUBLIC_IP",
         "--media-port",
         "7882",
+        "--media-tcp-port",
+        "7881",
+        "--turn-port",
+        "--turn-peers",
+        "--ice-servers",
         "--workers",
         "--tls",
         "--tls-cert",
@@ -77,8 +82,41 @@ fn help_explains_every_option_with_its_default() {
 fn a_port_in_use_is_one_sentence() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("bound").port().to_string();
-    let output = run(&["--host", "127.0.0.1", "--port", &port, "--media-port", "0"]);
+    let output = run(&[
+        "--host",
+        "127.0.0.1",
+        "--port",
+        &port,
+        "--media-port",
+        "0",
+        "--media-tcp-port",
+        "0",
+    ]);
     fails_with(&output, FAILURE, &[&port, "in use", "--port"]);
+}
+
+#[test]
+fn a_media_tcp_port_in_use_is_one_sentence() {
+    let taken = TcpListener::bind("0.0.0.0:0").expect("a free port");
+    let port = taken.local_addr().expect("bound").port().to_string();
+    let output = run(&[
+        "--port",
+        "0",
+        "--media-port",
+        "0",
+        "--media-tcp-port",
+        &port,
+    ]);
+    fails_with(&output, FAILURE, &[&port, "in use", "--media-tcp-port"]);
+}
+
+#[test]
+fn unusable_ice_servers_are_one_sentence() {
+    fails_with(
+        &run(&["--ice-servers", "stun.example.org"]),
+        USAGE,
+        &["--ice-servers", "JSON"],
+    );
 }
 
 #[test]
@@ -111,6 +149,8 @@ fn bad_certificate_files_are_one_sentence() {
         "/no/b.pem",
         "--media-port",
         "0",
+        "--media-tcp-port",
+        "0",
         "--port",
         "0",
     ];
@@ -119,20 +159,22 @@ fn bad_certificate_files_are_one_sentence() {
 
 #[test]
 fn the_page_address_is_told_and_sigterm_ends_the_server_cleanly() {
-    let child = command(&["--host", "127.0.0.1", "--port", "0", "--media-port", "0"])
+    let args = ["--host", "127.0.0.1", "--port", "0", "--media-port", "0"];
+    let child = command(&args)
+        .args(["--media-tcp-port", "0", "--turn-port", "0"])
         .env("TURN_ENABLED", "YES")
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
         .spawn();
     let mut child = Running(child.expect("the binary runs"));
     let stdout = child.0.stdout.take().expect("piped");
     let lines: Vec<String> = BufReader::new(stdout)
         .lines()
-        .take(2)
+        .take(3)
         .map(|l| l.expect("text"))
         .collect();
     assert!(lines[0].starts_with("Page: http://127.0.0.1:"), "{lines:?}");
     assert!(lines[1].contains("PUBLIC_IP"), "{lines:?}");
+    assert!(lines[2].starts_with("TURN: port "), "{lines:?}");
     let pid = child.0.id().to_string();
     let killed = Command::new("kill").args(["-TERM", &pid]).status();
     assert!(killed.expect("kill runs").success());
@@ -144,10 +186,6 @@ fn the_page_address_is_told_and_sigterm_ends_the_server_cleanly() {
         "{:?}",
         start.elapsed()
     );
-    let mut log = String::new();
-    let mut stderr = child.0.stderr.take().expect("piped");
-    stderr.read_to_string(&mut log).expect("text");
-    assert!(log.contains("TURN"), "{log}");
 }
 
 /// Ends with the test, however that ends.

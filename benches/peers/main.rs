@@ -111,7 +111,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 /// µs per forwarded packet. Panics if a packet was lost.
 fn forward<S: System>(server: &mut S, subscribers: usize) -> f64 {
-    let publisher = Publisher::start(server.publisher());
+    let publisher = Publisher::start(server.publisher(), 1_500_000);
     let receivers = Receivers::start();
     for _ in 0..subscribers {
         let peer = server.subscriber();

@@ -1,4 +1,4 @@
-//! When a real sender's packets leave: what Chromium does with a 720p camera at 1.5 Mbit/s and a microphone.
+//! When a real sender's packets leave: what Chromium does with a camera of some bit rate and a microphone.
 
 use std::time::Duration;
 
@@ -6,7 +6,6 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 pub const FPS: u32 = 30;
-pub const BITRATE: usize = 1_500_000;
 /// The pacer wakes this often.
 pub const TICK: Duration = Duration::from_millis(5);
 /// The pacer's rate is this many times the encoder's.
@@ -35,6 +34,8 @@ pub enum Packet {
 /// Gives out what each tick sends.
 pub struct Pacer {
     random: StdRng,
+    /// Of the camera, bit/s.
+    bitrate: usize,
     queue: std::collections::VecDeque<Packet>,
     ticks: u32,
     frames: u32,
@@ -44,9 +45,10 @@ pub struct Pacer {
 }
 
 impl Pacer {
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, bitrate: usize) -> Self {
         Pacer {
             random: StdRng::seed_from_u64(seed),
+            bitrate,
             queue: Default::default(),
             ticks: 0,
             frames: 0,
@@ -69,7 +71,8 @@ impl Pacer {
         if time >= Duration::from_secs(1) * self.frames / FPS {
             self.encode(std::mem::take(keyframe));
         }
-        let per_tick = BITRATE / 8 * PACING_FACTOR_TENTHS / 10 * TICK.as_millis() as usize / 1000;
+        let per_tick =
+            self.bitrate / 8 * PACING_FACTOR_TENTHS / 10 * TICK.as_millis() as usize / 1000;
         self.budget = (self.budget + per_tick as isize).min(per_tick as isize);
         while self.budget > 0
             && let Some(packet) = self.queue.pop_front()
@@ -83,7 +86,7 @@ impl Pacer {
 
     /// Splits a frame into packets about equal in size, the smaller ones first, as Chromium does.
     fn encode(&mut self, keyframe: bool) {
-        let mean = BITRATE / 8 / FPS as usize;
+        let mean = self.bitrate / 8 / FPS as usize;
         let spread = self.random.random_range(75..=125);
         let factor = if keyframe { KEYFRAME_FACTOR } else { 1 };
         let bytes = mean * factor * spread / 100;

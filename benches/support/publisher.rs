@@ -40,9 +40,10 @@ pub struct Window {
 }
 
 impl Publisher {
-    pub fn start(connection: Connection) -> Self {
+    /// `bitrate` is the camera's, in bit/s.
+    pub fn start(connection: Connection, bitrate: usize) -> Self {
         let shared = Arc::new(Shared::default());
-        let sender = Sender::new(connection, shared.clone());
+        let sender = Sender::new(connection, shared.clone(), bitrate);
         let thread = std::thread::Builder::new()
             .name("publisher".into())
             .spawn(move || sender.run())
@@ -73,6 +74,7 @@ impl Publisher {
 struct Sender {
     connection: Connection,
     shared: Arc<Shared>,
+    bitrate: usize,
     began: Instant,
     transport_seq: u16,
     keyframe: bool,
@@ -82,12 +84,13 @@ struct Sender {
 }
 
 impl Sender {
-    fn new(connection: Connection, shared: Arc<Shared>) -> Self {
+    fn new(connection: Connection, shared: Arc<Shared>, bitrate: usize) -> Self {
         let set = connection.socket.set_nonblocking(true);
         set.expect("a non-blocking socket");
         Sender {
             connection,
             shared,
+            bitrate,
             began: Instant::now(),
             transport_seq: 0,
             keyframe: true,
@@ -98,7 +101,7 @@ impl Sender {
     }
 
     fn run(mut self) {
-        let mut pacer = Pacer::new(1);
+        let mut pacer = Pacer::new(1, self.bitrate);
         let mut packets = Vec::new();
         let mut due = Instant::now();
         let mut allocated = super::allocations::counted();

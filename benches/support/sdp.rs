@@ -186,6 +186,7 @@ fn receive_line(section: &str) -> Option<ReceiveLine> {
             payload_type: *numbers.first()?,
             codec,
             rtx: numbers.get(1).copied(),
+            red: None,
             nack: kind == MediaKind::Video,
             pli: false,
             fir: false,

@@ -34,6 +34,7 @@ pub struct Server {
 impl Server {
     pub fn start(identity: &Identity, profile: SrtpProfile) -> Self {
         let media = start_all(&MediaConfig {
+            tcp_port: None,
             public_ips: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
             first_port: 0,
             workers: 1,
@@ -46,6 +47,7 @@ impl Server {
         let opened = worker.send(Command::OpenRoom {
             room,
             events: sender,
+            voices: Default::default(),
         });
         opened.expect("room in the queue");
         Server {

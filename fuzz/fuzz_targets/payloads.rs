@@ -1,4 +1,4 @@
-//! Payloads as they are looked into: keyframes, H.264 access units, Opus durations, retransmissions.
+//! Payloads as they are looked into: keyframes, H.264 access units, Opus durations, retransmissions, redundant audio.
 //!
 //! The input is a run of packets: two bytes of length, one of flags, then the payload.
 
@@ -9,6 +9,7 @@ use talksy_unit::rtp::dependency_descriptor::{self, Structure};
 use talksy_unit::rtp::h264::{Depacketizer, MAX_ACCESS_UNIT, Packetizer};
 use talksy_unit::rtp::keyframe::starts_keyframe;
 use talksy_unit::rtp::params::Codec;
+use talksy_unit::rtp::red::Red;
 use talksy_unit::rtp::{opus, rtx, vp8, vp9};
 
 fuzz_target!(|data: &[u8]| {
@@ -31,6 +32,15 @@ fuzz_target!(|data: &[u8]| {
         }
         if let Some((_, inner)) = rtx::unwrap(payload) {
             assert!(inner.len() < payload.len());
+        }
+        if let Ok(red) = Red::parse(payload) {
+            assert!(
+                red.blocks()
+                    .all(|block| block.payload.len() <= payload.len())
+            );
+            let mut out = Vec::new();
+            red.write(red.primary().payload_type, 96, &mut out);
+            assert!(Red::parse(&out).is_ok() && out.len() <= payload.len());
         }
         if let Some(samples) = opus::payload_samples(payload) {
             assert!(samples <= 120 * 48, "RFC 6716, section 3.2.5");

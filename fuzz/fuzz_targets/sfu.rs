@@ -40,6 +40,7 @@ fn payloads(codec: Codec, payload_type: u8) -> Vec<PayloadParams> {
         payload_type,
         codec,
         rtx: Some(payload_type + 1),
+        red: (codec == Codec::Opus).then_some(63),
         nack: true,
         pli: true,
         fir: true,
@@ -112,10 +113,13 @@ fuzz_target!(|data: &[u8]| {
                 let temporal = kind >> 4 & 3;
                 subscriber.set_target(sender, Target::UpTo { layer, temporal });
             }
-            if let Ok(header_len) = subscriber.forward(now, sender, &received, &mut out) {
-                let written = RtpPacket::parse(&out).expect("what is sent can be read");
-                assert_eq!(written.header_len, header_len);
-                assert_eq!(written.ssrc, Ssrc(sender as u32 + 200));
+            for packet in received.recovered().chain([received]) {
+                out.clear();
+                if let Ok(header_len) = subscriber.forward(now, sender, &packet, &mut out) {
+                    let written = RtpPacket::parse(&out).expect("what is sent can be read");
+                    assert_eq!(written.header_len, header_len);
+                    assert_eq!(written.ssrc, Ssrc(sender as u32 + 200));
+                }
             }
         }
         out.clear();

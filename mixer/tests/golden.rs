@@ -126,7 +126,7 @@ fn picture(id: u64) -> I420 {
     let colour = |x: usize, y: usize| {
         if id == SCREEN {
             let in_line = y % 30 < 14 && y > 30 && x > 40 && x < 600 - (y * 37) % 200;
-            return if in_line && (x / 9 + y / 30) % 6 != 0 {
+            return if in_line && !(x / 9 + y / 30).is_multiple_of(6) {
                 ink
             } else {
                 paper

@@ -118,6 +118,15 @@ impl VoiceLoop {
         Ok(VoiceLoop { packets, turns })
     }
 
+    /// The same sound with a false word about it: every packet claims this level in -dBov, and voice.
+    pub fn claiming(mut self, level: u8) -> Self {
+        for packet in &mut self.packets {
+            packet.level = level;
+            packet.voice = true;
+        }
+        self
+    }
+
     /// The packet for frame number `frame` since the demo's common start.
     pub fn packet(&self, frame: u64) -> &VoicePacket {
         let last = self.packets.len() as u64 - 1;

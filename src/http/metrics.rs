@@ -6,8 +6,10 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::App;
+use crate::reach::Reach;
 use crate::signalling::counters::REFUSALS;
 use crate::worker::WorkerFigures;
 
@@ -26,6 +28,7 @@ pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
     for figures in &answers {
         sum.add(figures);
     }
+    sum.add_reach(&app.session.reach);
     sum.print(&mut text);
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
@@ -78,6 +81,33 @@ impl Sum {
         self.add_drops(figures);
     }
 
+    fn add_reach(&mut self, reach: &Reach) {
+        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        if let Some(acceptor) = &reach.acceptor {
+            let accepted = value(&acceptor.accepted);
+            self.count("talksy_media_connections_total", String::new(), accepted);
+            for (reason, count) in acceptor.drops() {
+                self.dropped("connection", reason, count);
+            }
+        }
+        if let Some(turn) = &reach.turn {
+            let (allocations, bytes) = (&turn.counters.allocations, &turn.counters.relayed_bytes);
+            self.count(
+                "talksy_turn_allocations_total",
+                String::new(),
+                value(allocations),
+            );
+            self.count(
+                "talksy_turn_relayed_bytes_total",
+                String::new(),
+                value(bytes),
+            );
+            for (reason, count) in turn.counters.drops() {
+                self.dropped("turn", reason, count);
+            }
+        }
+    }
+
     fn add_traffic(&mut self, figures: &WorkerFigures) {
         let (socket, sessions) = (&figures.socket, &figures.sessions);
         for (direction, datagrams, bytes) in [
@@ -89,6 +119,13 @@ impl Sum {
             self.count("talksy_media_bytes_total", labels, bytes);
         }
         self.count("talksy_media_sends_total", String::new(), socket.sends);
+        let streams = &figures.streams;
+        self.count("talksy_media_streams", String::new(), streams.open);
+        for (direction, datagrams) in [("in", streams.datagrams_in), ("out", streams.datagrams_out)]
+        {
+            let labels = format!("direction=\"{direction}\"");
+            self.count("talksy_media_stream_datagrams_total", labels, datagrams);
+        }
     }
 
     /// The pacer's drops stand among those of the delivery.
@@ -135,6 +172,9 @@ impl Sum {
             ("mix", "output", figures.dropped_outputs),
         ] {
             self.dropped(stage, reason, count);
+        }
+        for (reason, count) in figures.streams.drops() {
+            self.dropped("stream", reason, count);
         }
         for (reason, count) in figures.transport.iter() {
             self.dropped("transport", reason.as_str(), count);

@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Query, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use tokio::sync::Semaphore;
 
+use crate::config::MAX_STREAMS;
 use crate::room::LayoutError;
 use crate::signalling::counters::Refusal;
 use crate::signalling::protocol::ProtocolError;
@@ -60,8 +61,9 @@ pub fn router(app: App) -> Router {
 
 /// Upgrades to the signalling socket.
 async fn socket(
-    State(app): State<App>,
+    State(mut app): State<App>,
     Query(pairs): Pairs,
+    headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, HttpError> {
     let query = JoinQuery::parse(&pairs)?;
@@ -72,6 +74,10 @@ async fn socket(
         app.session.counters.count(Refusal::TooManySockets);
         return Err(HttpError::TooManySockets);
     };
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    app.session.host = host.map(str::to_owned);
     let largest = MAX_FRAME.max(2 * app.session.options.max_message);
     let upgrade = upgrade.max_message_size(largest).max_frame_size(largest);
     Ok(upgrade.on_upgrade(move |socket| async move {
@@ -87,6 +93,8 @@ enum HttpError {
     Query(#[from] QueryError),
     #[error(transparent)]
     Room(#[from] crate::room::manager::RoomError),
+    #[error("{key} is a number from 0, for all, to {MAX_STREAMS}: change it or leave it out")]
+    Limit { key: &'static str },
     #[error(transparent)]
     Message(#[from] ProtocolError),
     #[error(transparent)]
@@ -102,7 +110,9 @@ enum HttpError {
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let status = match self {
-            HttpError::Query(_) | HttpError::Message(_) => StatusCode::BAD_REQUEST,
+            HttpError::Query(_) | HttpError::Message(_) | HttpError::Limit { .. } => {
+                StatusCode::BAD_REQUEST
+            }
             HttpError::Layout(_) => StatusCode::CONFLICT,
             HttpError::UnknownRoom(_) => StatusCode::NOT_FOUND,
             HttpError::Room(_) | HttpError::TooManySockets | HttpError::ShuttingDown => {

@@ -6,23 +6,42 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 
 use super::{App, HttpError, Pairs};
-use crate::room::manager::DEFAULT_ROOM;
+use crate::config::{MAX_STREAMS, stream_limit};
+use crate::room::manager::{DEFAULT_ROOM, VoiceWishes};
 use crate::signalling::figures::RoomFigures;
 use crate::signalling::protocol::layout;
 use crate::signalling::query::{clean_name, room_id, value};
 use crate::signalling::session::unix_millis;
 
-/// Makes a room: `room_id: X, room_name: Y`. Without a name the room is called as its id.
+/// Makes a room: `room_id: X, room_name: Y`. Without a name the room is called as its id. `audio` and `last_n` say how
+/// many sounds and cameras it forwards to each participant; 0: all.
 pub(super) async fn create_room(
     State(app): State<App>,
     Query(pairs): Pairs,
 ) -> Result<String, HttpError> {
-    let id = app.session.rooms.create()?;
+    let wishes = VoiceWishes {
+        audio: limit(&pairs, "audio")?,
+        video: limit(&pairs, "last_n")?,
+    };
+    let id = app.session.rooms.create(wishes)?;
     let name = value(&pairs, "name").and_then(clean_name);
     Ok(format!(
         "room_id: {id}, room_name: {}",
         name.as_deref().unwrap_or(&id)
     ))
+}
+
+fn limit(
+    pairs: &[(String, String)],
+    key: &'static str,
+) -> Result<Option<Option<usize>>, HttpError> {
+    let Some(text) = value(pairs, key) else {
+        return Ok(None);
+    };
+    match text.parse() {
+        Ok(number) if number as u64 <= MAX_STREAMS => Ok(Some(stream_limit(number))),
+        _ => Err(HttpError::Limit { key }),
+    }
 }
 
 /// A room's figures. The default room exists even while nobody is in it.

@@ -43,7 +43,7 @@ impl FakeWorker {
         let end = tokio::time::Instant::now() + PATIENCE;
         loop {
             while let Ok(command) = self.commands.try_recv() {
-                if let Command::OpenRoom { room, events } = &command {
+                if let Command::OpenRoom { room, events, .. } = &command {
                     self.rooms.push((*room, events.clone()));
                 }
                 if let Some(found) = fits(&command) {

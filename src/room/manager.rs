@@ -17,6 +17,10 @@ use crate::worker::{Command, WorkerFigures, WorkerHandle};
 /// The room of a client that names none.
 pub const DEFAULT_ROOM: &str = "default";
 
+/// Packets a second that a room is counted with beside what its worker measures: so that rooms that open at once are
+/// spread.
+const PACKETS_PER_ROOM: u64 = 300;
+
 /// Why a client cannot have a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RoomError {
@@ -35,6 +39,15 @@ pub enum RoomError {
     /// The worker threads are gone.
     #[error("the server has no media worker")]
     NoWorker,
+}
+
+/// What one room is to forward, where that differs from other rooms. `Some(None)`: everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VoiceWishes {
+    /// Sounds at one time.
+    pub audio: Option<Option<usize>>,
+    /// Cameras at one time.
+    pub video: Option<Option<usize>>,
 }
 
 /// Makes rooms on demand and finds them. Cheap to clone.
@@ -75,10 +88,13 @@ impl RoomManager {
         }
     }
 
-    /// Makes a room with a random id and returns that.
-    pub fn create(&self) -> Result<String, RoomError> {
+    /// Makes a room with a random id and returns that. What `audio` and `video` do not say is as in every room.
+    pub fn create(&self, wishes: VoiceWishes) -> Result<String, RoomError> {
         let id = random_room_id();
-        self.open(&id)?;
+        let mut limits = self.shared.limits;
+        limits.voices.audio = wishes.audio.unwrap_or(limits.voices.audio);
+        limits.voices.video = wishes.video.unwrap_or(limits.voices.video);
+        self.open_with(&id, limits)?;
         Ok(id)
     }
 
@@ -173,6 +189,10 @@ impl RoomManager {
     }
 
     fn open(&self, id: &str) -> Result<mpsc::Sender<Message>, RoomError> {
+        self.open_with(id, self.shared.limits)
+    }
+
+    fn open_with(&self, id: &str, limits: Limits) -> Result<mpsc::Sender<Message>, RoomError> {
         let mut map = self.shared.lock();
         if map.closed {
             return Err(RoomError::ShuttingDown);
@@ -183,9 +203,8 @@ impl RoomManager {
         if map.rooms.len() >= self.shared.max_rooms {
             return Err(RoomError::TooManyRooms(self.shared.max_rooms));
         }
-        let worker = map
-            .least_loaded(self.shared.workers.len())
-            .ok_or(RoomError::NoWorker)?;
+        let loads = self.shared.workers.iter().map(|w| w.load().score());
+        let worker = map.least_loaded(loads).ok_or(RoomError::NoWorker)?;
         let key = RoomKey::next();
         let (inbox, receiver) = mpsc::channel(INBOX);
         map.rooms.insert(
@@ -202,7 +221,6 @@ impl RoomManager {
             key,
         };
         let handle = self.shared.workers[worker].clone();
-        let limits = self.shared.limits;
         tokio::spawn(RoomTask::new(id.to_owned(), key, limits, handle, receiver, place).run());
         Ok(inbox)
     }
@@ -216,13 +234,14 @@ impl Shared {
 }
 
 impl Map {
-    /// The worker with the fewest rooms; `None`: there are no workers.
-    fn least_loaded(&self, workers: usize) -> Option<usize> {
-        let mut loads = vec![0usize; workers];
+    /// The worker that has the least to do; `None`: there are no workers. A room counts from the moment it is made, when
+    /// nothing of it can be measured.
+    fn least_loaded(&self, measured: impl Iterator<Item = u64>) -> Option<usize> {
+        let mut loads: Vec<u64> = measured.collect();
         for entry in self.rooms.values() {
-            loads[entry.worker] += 1;
+            loads[entry.worker] += PACKETS_PER_ROOM;
         }
-        (0..workers).min_by_key(|worker| loads[*worker])
+        (0..loads.len()).min_by_key(|worker| loads[*worker])
     }
 }
 

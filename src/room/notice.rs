@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::ids::PeerId;
 use crate::room::snapshot::PeerSnapshot;
 use crate::rtp::params::MediaKind;
-use crate::worker::{Delivery, MixedLayout, Renegotiation, SourceType};
+use crate::worker::{Delivery, MixedLayout, Renegotiation, SourceType, VoiceReport};
 
 /// A published track of another member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +99,10 @@ pub enum Notice {
     },
     /// Everybody in the room.
     Peers(Arc<[PeerSummary]>),
+    /// Another dominant speaker; `None`: the last one has left.
+    ActiveSpeaker(Option<PeerId>),
+    /// Another member began or stopped speaking.
+    Voice(Arc<VoiceReport>),
     /// The tiles of the mixed picture.
     Layout(MixedLayout),
     /// Another layer of a track is forwarded to the member than before, or none.

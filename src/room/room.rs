@@ -16,7 +16,7 @@ use crate::room::roster::Roster;
 use crate::room::snapshot::RoomSnapshot;
 use crate::room::{AvailableTrack, JoinRequest, Mode, Notice, PeerSummary, Request};
 use crate::rtp::params::MediaKind;
-use crate::worker::{Command, Delivery, Event, SourceType};
+use crate::worker::{Command, Delivery, Event, SourceType, VoiceLimits};
 
 /// A published track that its client never types counts as media after this time.
 pub const UNTYPED_FOR: Duration = Duration::from_secs(2);
@@ -33,6 +33,8 @@ pub struct Limits {
     pub tracks_per_peer: usize,
     /// An empty room is removed after this time.
     pub empty_for: Duration,
+    /// How much of the room is forwarded to each member.
+    pub voices: VoiceLimits,
     /// A member with a broken socket, of which nothing else is heard either, is gone for the others after this time.
     pub gone_after: Duration,
 }
@@ -67,6 +69,8 @@ pub struct Room {
     outputs: VecDeque<Output>,
     roster: Roster,
     guests: u64,
+    /// The dominant speaker; the last one, where nobody speaks.
+    active: Option<PeerId>,
     empty_since: Option<Instant>,
 }
 
@@ -81,6 +85,7 @@ impl Room {
             outputs: VecDeque::new(),
             roster: Roster::default(),
             guests: 0,
+            active: None,
             empty_since: Some(now),
         }
     }
@@ -186,6 +191,9 @@ impl Room {
         if self.members.is_empty() {
             self.empty_since = Some(now);
         }
+        if self.active == Some(peer) {
+            self.set_active(None);
+        }
         self.roster.touch();
         self.tell_peers(now);
     }
@@ -255,6 +263,8 @@ impl Room {
             // The room's task reads it and makes a request of it: a room never sees JSON.
             Event::ChannelText { .. } => {}
             Event::Speaking { peer, speaking } => self.speaking(now, peer, speaking),
+            Event::ActiveSpeaker { peer } => self.active_speaker(peer),
+            Event::Voice { peer, report } => self.voice(now, peer, report),
             Event::Layout { peer, layout } => self.notify_member(peer, Notice::Layout(layout)),
             Event::BitrateAdjusted {
                 peer,

@@ -123,6 +123,7 @@ impl<R: Registry> RoomTask<R> {
         task.command(Command::OpenRoom {
             room: key,
             events: event_sender,
+            voices: limits.voices,
         });
         task
     }

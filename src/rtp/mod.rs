@@ -15,6 +15,7 @@ pub mod ntp;
 pub mod opus;
 pub mod params;
 pub mod reception;
+pub mod red;
 pub mod rtcp;
 pub mod rtx;
 pub mod twcc;

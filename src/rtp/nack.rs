@@ -5,12 +5,16 @@ use std::time::{Duration, Instant};
 /// Missing packets that are asked for at once, per track. When more are missing, all are given up: a keyframe is
 /// the better repair.
 pub const MAX_MISSING: usize = 256;
-/// How often one packet is asked for.
-pub const MAX_TRIES: u8 = 4;
+/// How often one packet is asked for; then only a keyframe helps.
+pub const MAX_TRIES: u8 = 10;
 /// Reordered packets have this long before they count as lost.
 const REORDERING: Duration = Duration::from_millis(10);
 /// Shortest time between two requests for one packet, whatever the round trip.
-const MIN_SPACING: Duration = Duration::from_millis(30);
+const MIN_SPACING: Duration = Duration::from_millis(20);
+/// Packets after which it is decided anew whether the path is lossy.
+const LOSS_WINDOW: u64 = 256;
+/// So many of a window had to be asked for on a lossy path (3 %).
+const LOSSY: u64 = 8;
 /// Assumed until a round trip is measured.
 const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(100);
 
@@ -19,6 +23,13 @@ struct Missing {
     seq: u64,
     tries: u8,
     ask_at: Instant,
+}
+
+/// Counts since the last decision about the path.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    packets: u64,
+    missed: u64,
 }
 
 /// What a packet meant for the gaps.
@@ -41,6 +52,12 @@ pub struct NackGenerator {
     highest: Option<u64>,
     missing: Vec<Missing>,
     spacing: Duration,
+    window: Window,
+    /// Requests are lost there, too, so they are sent twice in a round trip. Browsers answer the second one only if the
+    /// first did not come.
+    lossy: bool,
+    /// The newest packet that will never come, unless a keyframe after it has come.
+    broken: Option<u64>,
     gave_up: u64,
     asked: u64,
 }
@@ -51,6 +68,9 @@ impl Default for NackGenerator {
             highest: None,
             missing: Vec::with_capacity(MAX_MISSING),
             spacing: DEFAULT_ROUND_TRIP,
+            window: Window::default(),
+            lossy: false,
+            broken: None,
             gave_up: 0,
             asked: 0,
         }
@@ -72,11 +92,17 @@ impl NackGenerator {
         if seq <= highest {
             return self.fill(seq);
         }
+        self.window.packets += seq - highest;
+        if self.window.packets >= LOSS_WINDOW {
+            self.lossy = self.window.missed * LOSS_WINDOW >= LOSSY * self.window.packets;
+            self.window = Window::default();
+        }
         self.highest = Some(seq);
         let gap = (seq - highest - 1) as usize;
         if self.missing.len() + gap > MAX_MISSING {
             self.gave_up += (self.missing.len() + gap) as u64;
             self.missing.clear();
+            self.broken = Some(seq - 1);
             return GapChange::Overflow;
         }
         self.missing.extend((highest + 1..seq).map(|seq| Missing {
@@ -85,6 +111,17 @@ impl NackGenerator {
             ask_at: now + REORDERING,
         }));
         GapChange::None
+    }
+
+    /// A keyframe begins with this packet: what is missing before it does no harm any more.
+    pub fn handle_keyframe(&mut self, seq: u64) {
+        self.broken = self.broken.filter(|broken| *broken > seq);
+    }
+
+    /// Whether packets were given up without a keyframe after them: a decoder cannot go on, and would itself notice
+    /// only much later.
+    pub fn is_broken(&self) -> bool {
+        self.broken.is_some()
     }
 
     fn fill(&mut self, seq: u64) -> GapChange {
@@ -103,21 +140,31 @@ impl NackGenerator {
     /// Appends the packets to ask for now, ascending and at most `limit`; the others stay due. What was asked for in
     /// vain [`MAX_TRIES`] times is given up.
     pub fn poll(&mut self, now: Instant, limit: usize, out: &mut Vec<u16>) {
-        let (spacing, mut asked, mut gave_up) = (self.spacing, 0, 0);
+        let spacing = if self.lossy {
+            (self.spacing / 2).max(MIN_SPACING)
+        } else {
+            self.spacing
+        };
+        let (mut asked, mut gave_up, mut missed) = (0, 0, 0);
+        let mut broken = self.broken;
         self.missing.retain_mut(|missing| {
             if missing.ask_at > now || asked == limit as u64 {
                 return true;
             }
             if missing.tries == MAX_TRIES {
                 gave_up += 1;
+                broken = broken.max(Some(missing.seq));
                 return false;
             }
+            missed += u64::from(missing.tries == 0);
             missing.tries += 1;
             missing.ask_at = now + spacing;
             asked += 1;
             out.push(missing.seq as u16);
             true
         });
+        self.broken = broken;
+        self.window.missed += missed;
         self.asked += asked;
         self.gave_up += gave_up;
     }
@@ -188,8 +235,58 @@ mod tests {
                 times.push(ms);
             }
         }
-        assert_eq!(times, [10, 260, 510, 760]);
-        assert_eq!((generator.gave_up(), generator.asked()), (1, 4));
+        assert_eq!(times[..4], [10, 260, 510, 760]);
+        assert_eq!(times.len(), usize::from(MAX_TRIES));
+        assert_eq!((generator.gave_up(), generator.asked()), (1, 10));
+    }
+
+    #[test]
+    fn a_lossy_path_is_asked_twice_in_a_round_trip_until_it_is_better() {
+        let t0 = Instant::now();
+        let mut generator = NackGenerator::default();
+        generator.set_round_trip(Duration::from_millis(80));
+        let mut now = t0;
+        let mut intervals =
+            |generator: &mut NackGenerator, range: std::ops::Range<u64>, lost_each: u64| {
+                let mut asked_at = BTreeMap::<u16, Instant>::new();
+                let mut shortest = Duration::MAX;
+                for seq in range {
+                    now += Duration::from_millis(5);
+                    if seq % lost_each != 0 {
+                        generator.handle_packet(now, seq);
+                    }
+                    for seq in asked(generator, now) {
+                        if let Some(before) = asked_at.insert(seq, now) {
+                            shortest = shortest.min(now - before);
+                        }
+                    }
+                }
+                shortest
+            };
+        intervals(&mut generator, 1..600, 20);
+        let lossy = intervals(&mut generator, 600..1200, 20);
+        assert_eq!(lossy, Duration::from_millis(50));
+        intervals(&mut generator, 1200..2000, 100);
+        let better = intervals(&mut generator, 2000..2800, 100);
+        assert_eq!(better, Duration::from_millis(100));
+    }
+
+    #[test]
+    fn a_stream_that_lost_a_packet_for_good_is_broken_until_a_later_keyframe() {
+        let t0 = Instant::now();
+        let mut generator = NackGenerator::default();
+        generator.handle_packet(t0, 100);
+        generator.handle_packet(t0, 102);
+        for tries in 0..=MAX_TRIES {
+            assert!(!generator.is_broken());
+            let now = t0 + Duration::from_secs(1 + u64::from(tries));
+            asked(&mut generator, now);
+        }
+        assert!(generator.is_broken());
+        generator.handle_keyframe(99);
+        assert!(generator.is_broken(), "that one was before the loss");
+        generator.handle_keyframe(103);
+        assert!(!generator.is_broken());
     }
 
     #[test]
@@ -200,6 +297,9 @@ mod tests {
         let far = 102 + MAX_MISSING as u64;
         assert_eq!(generator.handle_packet(t0, far), GapChange::Overflow);
         assert_eq!(generator.gave_up(), MAX_MISSING as u64 + 1);
+        assert!(generator.is_broken());
+        generator.handle_keyframe(far);
+        assert!(!generator.is_broken());
         assert_eq!(generator.poll_timeout(), None);
     }
 

@@ -161,6 +161,8 @@ pub struct PayloadParams {
     pub codec: Codec,
     /// The payload type of its retransmissions (RFC 4588).
     pub rtx: Option<u8>,
+    /// The payload type of its redundant form (RFC 2198). Opus only.
+    pub red: Option<u8>,
     /// Generic NACK (RFC 4585) was agreed.
     pub nack: bool,
     /// Picture loss indication (RFC 4585) was agreed.

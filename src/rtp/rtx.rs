@@ -13,7 +13,7 @@ pub const CACHE_SPAN: Duration = Duration::from_secs(1);
 /// A packet older than this is not sent again: its frame has been given up.
 pub const MAX_AGE: Duration = Duration::from_secs(3);
 /// How often one packet is sent again.
-pub const MAX_RESENDS: u8 = 4;
+pub const MAX_RESENDS: u8 = 6;
 
 /// What a retransmission repeats besides the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub struct CachedPacket<'a> {
 pub enum Unavailable {
     /// Never sent, overwritten, or too old.
     Gone,
-    /// Sent again less than a round trip ago: the answer may be on its way.
+    /// Sent again less than three quarters of a round trip ago: the answer may be on its way.
     TooSoon,
     /// Sent again [`MAX_RESENDS`] times.
     Exhausted,
@@ -133,7 +133,9 @@ impl RtxCache {
         if slot.resends >= MAX_RESENDS {
             return Err(Unavailable::Exhausted);
         }
-        if slot.resends > 0 && age < round_trip {
+        // The client's own estimate may be shorter than ours; what is then refused waits for its next request, which
+        // costs a whole round trip more.
+        if slot.resends > 0 && age < round_trip * 3 / 4 {
             return Err(Unavailable::TooSoon);
         }
         slot.resends += 1;

@@ -12,6 +12,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use super::*;
 use crate::config::Arguments;
 use crate::ids::PeerId;
+use crate::reach::Reach;
 use crate::room::fake_worker::FakeWorker;
 use crate::worker::{Command, Event, Renegotiation};
 
@@ -31,7 +32,7 @@ impl Bench {
         let mut settings = Arguments::parse_from(args).settings().expect("valid");
         change(&mut settings);
         let worker = FakeWorker::new(4096);
-        let server = Server::start(&settings, vec![worker.handle()]).await;
+        let server = Server::start(&settings, vec![worker.handle()], Reach::default()).await;
         Bench {
             server: server.expect("a free port"),
             worker,
@@ -437,7 +438,7 @@ async fn a_port_in_use_is_told_with_what_to_do() {
     let args = ["talksy-unit", "--host", "127.0.0.1"];
     let mut settings = Arguments::parse_from(args).settings().expect("valid");
     settings.listen = bench.server.local_addr();
-    let error = Server::start(&settings, Vec::new())
+    let error = Server::start(&settings, Vec::new(), Reach::default())
         .await
         .err()
         .expect("refused");

@@ -33,6 +33,8 @@ drop_reasons! {
     UnknownSsrc = "unknown_ssrc",
     /// The table of SSRCs is full.
     SsrcTableFull = "ssrc_table_full",
+    /// Redundant audio (RFC 2198) whose headers and lengths do not fit.
+    MalformedRed = "malformed_red",
     /// A payload type that its m-line does not have.
     UnknownPayloadType = "unknown_payload_type",
     /// Padding only: a probe for bandwidth.
@@ -55,6 +57,8 @@ drop_reasons! {
     NotAttached = "not_attached",
     /// The receiving leg does not take this codec.
     CodecNotNegotiated = "codec_not_negotiated",
+    /// The leg takes redundant audio, and the next packet carries this one.
+    WithinRed = "within_red",
     /// Another layer is being sent.
     OtherLayer = "other_layer",
     /// A temporal layer above what the receiver gets.

@@ -73,6 +73,7 @@ struct Format {
     codec: Codec,
     payload_type: u8,
     rtx: Option<u8>,
+    red: Option<u8>,
     transport_cc: bool,
 }
 
@@ -149,6 +150,11 @@ impl Forwarder {
         codec.kind() == MediaKind::Video && self.selector.is_closed()
     }
 
+    /// Sends nothing until the next packet, which goes on without a gap: numbers that were not sent were not given.
+    pub fn pause(&mut self) {
+        self.selector.close();
+    }
+
     /// Carries nothing any more.
     pub fn detach(&mut self) {
         self.source = None;
@@ -219,6 +225,9 @@ impl Forwarder {
             .filter(|stream| stream.active)
             .ok_or(DropReason::NotNegotiated)?;
         let format = stream.format(packet.codec)?;
+        if packet.within_red && format.red.is_some() {
+            return Err(DropReason::WithinRed);
+        }
         match self.selector.admit(packet) {
             Ok(Admission::Continues) => stream.rewriter.set_shift(packet.shift),
             Ok(Admission::Begins) => stream.begin(now, packet),
@@ -292,7 +301,8 @@ impl Forwarder {
     pub fn report_at(&self) -> Option<Instant> {
         self.source?;
         let stream = self.stream.as_ref().filter(|stream| stream.active)?;
-        stream.report_at
+        // While nothing is sent there is no clock to report.
+        stream.report_at.filter(|_| !self.selector.is_closed())
     }
 
     /// Appends a sender report with its description, if one is due and the source's clock is known.
@@ -395,6 +405,7 @@ impl Stream {
             codec,
             payload_type: params.payload_type,
             rtx: params.rtx.filter(|_| params.nack),
+            red: params.red,
             transport_cc: params.transport_cc,
         };
         // A retransmission's payload type names its codec: what another codec left cannot be sent again.
@@ -431,6 +442,7 @@ impl Stream {
                 let empty = Received {
                     marker: false,
                     dependency_descriptor: None,
+                    red: None,
                     payload: &[],
                     ..*packet
                 };
@@ -460,8 +472,9 @@ impl Stream {
         packet: &Received<'_>,
         out: &mut Vec<u8>,
     ) -> usize {
+        let red = packet.red.zip(format.red);
         let fields = HeaderFields {
-            payload_type: format.payload_type,
+            payload_type: red.map_or(format.payload_type, |(_, payload_type)| payload_type),
             marker: packet.marker,
             seq: place.seq as u16,
             timestamp: place.timestamp as u32,
@@ -484,11 +497,14 @@ impl Stream {
         };
         let header_len = fields.write(&self.line.extensions, &extensions, out);
         let body = out.len();
-        out.extend_from_slice(packet.payload);
         self.last_timestamp = fields.timestamp;
+        match red {
+            Some((redundant, _)) => redundant.write(format.payload_type, out),
+            None => out.extend_from_slice(packet.payload),
+        }
         self.numbering.renumber(packet.codec, &mut out[body..]);
         self.packets += 1;
-        self.bytes += packet.payload.len() as u64;
+        self.bytes += (out.len() - body) as u64;
         self.report_at.get_or_insert(now);
         if format.rtx.is_some() {
             let meta = PacketMeta {
@@ -498,7 +514,13 @@ impl Stream {
                 orientation: packet.orientation,
             };
             let descriptor = descriptor.unwrap_or_default();
-            self.cache.insert(now, meta, descriptor, &out[body..]);
+            // A retransmission names the plain codec, so that is what it has.
+            let plain = if red.is_some() {
+                packet.payload
+            } else {
+                &out[body..]
+            };
+            self.cache.insert(now, meta, descriptor, plain);
         }
         header_len
     }

@@ -149,9 +149,10 @@ fn only_line_with<'l>(
     payload_type: u8,
 ) -> Option<usize> {
     let mut having = lines.enumerate().filter(|(_, line)| {
-        line.payloads
-            .iter()
-            .any(|params| params.payload_type == payload_type || params.rtx == Some(payload_type))
+        line.payloads.iter().any(|params| {
+            let number = Some(payload_type);
+            [Some(params.payload_type), params.rtx, params.red].contains(&number)
+        })
     });
     let (at, _) = having.next()?;
     having.next().is_none().then_some(at)
@@ -224,6 +225,11 @@ impl Stream {
             return Err(DropReason::UnexpectedRetransmission);
         }
         self.mark(extended).map(|_| extended)
+    }
+
+    /// Marks a packet that redundant audio has brought. Whether it is news.
+    pub fn take_recovered(&mut self, extended: u64) -> bool {
+        self.mark(extended).is_ok()
     }
 
     fn mark(&mut self, extended: u64) -> Result<Place, DropReason> {

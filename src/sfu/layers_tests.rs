@@ -353,7 +353,9 @@ fn a_page_that_lists_its_best_encoding_first_has_its_layers_turned_round() {
     let now = start();
     let mut publisher = Publisher::new(OWN);
     publisher.set_lines(&[line(Codec::Vp8, 96)]);
+    let mut seq = 0;
     let mut keyframe = |rid: &str, ssrc: u32, width: u16| {
+        seq += 1;
         let [low, high] = width.to_le_bytes();
         let body = [0x10, 0, 0, 0, 0x9d, 0x01, 0x2a, low, high, 0x68, 0x01];
         let extensions = Extensions {
@@ -361,7 +363,7 @@ fn a_page_that_lists_its_best_encoding_first_has_its_layers_turned_round() {
             rid: Some(rid),
             ..Extensions::default()
         };
-        let packet = with_extensions(Ssrc(ssrc), 96, 1, 1, &body, extensions);
+        let packet = with_extensions(Ssrc(ssrc), 96, seq, 1, &body, extensions);
         publisher.handle_rtp(now, &packet).expect("media").layer
     };
     assert_eq!(keyframe("q", 1, 1280), Layer(0), "nothing else is known");

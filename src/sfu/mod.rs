@@ -25,10 +25,12 @@ mod numbering;
 mod pacer;
 mod publisher;
 mod rate;
+mod redundant;
 mod rewriter;
 mod selector;
 #[cfg(test)]
 mod simulation;
+mod speakers;
 mod subscriber;
 mod tap;
 mod target;
@@ -41,6 +43,8 @@ pub use drops::{DropCounters, DropReason};
 pub use keyframe::REQUEST_WINDOW;
 pub use limit::PublishLimit;
 pub use publisher::Publisher;
+pub use redundant::Redundant;
+pub use speakers::{ELECTION, Passage, Sound, Speakers, VoiceId};
 pub use subscriber::{FeedbackCounters, SenderStats, Sending, Subscriber};
 pub use tap::{Tap, Tapped, layer_for_mixing};
 pub use target::{Layer, LayerFigures, LayerSet, MAX_LAYERS, Target};
@@ -100,12 +104,18 @@ pub struct Received<'p> {
     pub keyframe: bool,
     /// It came by way of a retransmission.
     pub recovered: bool,
+    /// A packet of its layer before it is lost for good, and no keyframe has come since: who gets this layer needs one.
+    pub broken: bool,
     /// How loud it is (RFC 6464).
     pub level: Option<AudioLevel>,
     /// Video orientation (3GPP TS 26.114), passed on as it came.
     pub orientation: Option<u8>,
     /// Passed on as it came, where the leg negotiated it.
     pub dependency_descriptor: Option<&'p [u8]>,
+    /// The whole payload, where the publisher sent redundant audio (RFC 2198): `payload` is its newest frame.
+    pub red: Option<Redundant<'p>>,
+    /// It was lost, and found in redundant audio that came later. A leg that takes that packet whole has it too.
+    pub within_red: bool,
     /// Without padding. Empty: the publisher sent padding only; it is forwarded to keep the sequence whole.
     pub payload: &'p [u8],
 }

@@ -284,6 +284,11 @@ impl Publisher {
         })
     }
 
+    /// The media stream of a track, once its first packet came.
+    pub fn ssrc(&self, track: TrackKey) -> Option<Ssrc> {
+        self.track(track)?.ssrc(0)
+    }
+
     /// What to announce about a track, once its first packet came.
     pub fn published(&self, track: TrackKey) -> Option<PublishedTrack> {
         self.track(track).and_then(Track::published)

@@ -201,10 +201,13 @@ impl Rewriter {
             source.left_out_count += 1;
             return Ok(LeftOut::Closed);
         }
-        Ok(LeftOut::Hole(Rewritten {
+        let place = Rewritten {
             seq: source.seq(seq),
             timestamp: source.timestamp(timestamp),
-        }))
+        };
+        // Those above it may all have been left out.
+        self.next_seq = self.next_seq.max(place.seq + 1);
+        Ok(LeftOut::Hole(place))
     }
 
     /// Marks a packet as seen; true: none above it was.

@@ -119,6 +119,13 @@ impl Subscriber {
         self.sender_mut(sender).attach(source, codec)
     }
 
+    /// What `sender` carries is withheld for a while. It goes on where it stopped, video with a keyframe.
+    pub fn pause(&mut self, sender: u64) {
+        if let Some(at) = self.position(sender) {
+            self.senders[at].pause();
+        }
+    }
+
     /// `sender` carries nothing any more.
     pub fn detach(&mut self, sender: u64) {
         if let Some(at) = self.position(sender) {

@@ -50,6 +50,7 @@ pub fn payload(codec: Codec, payload_type: u8) -> PayloadParams {
         payload_type,
         codec,
         rtx: video.then_some(payload_type + 1),
+        red: None,
         nack: video,
         pli: video,
         fir: video,
@@ -150,9 +151,12 @@ pub fn received(track: TrackKey, seq: u64, payload: &[u8]) -> Received<'_> {
         marker: true,
         keyframe: payload == KEY,
         recovered: false,
+        broken: false,
         level: None,
         orientation: None,
         dependency_descriptor: None,
+        red: None,
+        within_red: false,
         payload,
     }
 }

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use futures_util::SinkExt;
@@ -293,7 +293,9 @@ impl Outlet {
     }
 
     fn greeting(&self, resumed: bool, sent: u64) -> ServerMessage {
+        let (reach, host) = (&self.context.reach, self.context.host.as_deref());
         ServerMessage::Welcome(Welcome {
+            ice_servers: reach.ice_servers(self.welcome.client_id, host, SystemTime::now()),
             resume: Resumption {
                 token: Some(self.ticket.token().to_owned()),
                 resumed,

@@ -1,5 +1,5 @@
 //! The life of one socket: `clientid` and the join, or the place in a stay that it resumes; then its reader. What the
-//! client is told comes from its [`Outlet`](crate::signalling::outlet::Outlet).
+//! client is told comes from its [`Outlet`].
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::ids::PeerId;
+use crate::reach::Reach;
 use crate::room::manager::RoomError;
 use crate::room::task::MAILBOX;
 use crate::room::{Membership, Request, RoomManager};
@@ -39,6 +40,10 @@ pub struct SessionContext {
     pub resumes: Resumes,
     /// Becomes true when the server ends.
     pub shutdown: watch::Receiver<bool>,
+    /// What clients are told about ways to this server.
+    pub reach: Arc<Reach>,
+    /// Under which name this client reached us (its Host header).
+    pub host: Option<String>,
 }
 
 /// Limits and times of a socket.

@@ -3,7 +3,6 @@
 //! A worker's socket is bound to a wildcard, so the candidates are not the agent's: they are the configured public
 //! addresses, or else those of the interfaces, with the worker's port.
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Addresses in one description. Further interfaces are left out: every one costs each client a check.
@@ -14,6 +13,10 @@ const BRIDGES: [&str; 9] = [
 ];
 /// Type preference of host candidates (RFC 8445, section 5.1.2.2).
 const HOST_PREFERENCE: u32 = 126;
+/// The same over TCP: below everything that UDP has, relays excepted (RFC 6544, section 4.2).
+const TCP_PREFERENCE: u32 = 90;
+/// Direction preference of passive candidates, in the upper three bits of the local preference (RFC 6544, section 4.2).
+const PASSIVE: u32 = 4 << 13;
 
 /// Why there is nothing to advertise. Each says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,11 +52,13 @@ pub struct Interface {
     pub address: IpAddr,
 }
 
-/// The UDP addresses that a worker advertises, best first.
+/// The addresses that a worker advertises, best first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advertised {
-    /// Address and port. Never empty.
+    /// Address and UDP port. Never empty.
     pub udp: Vec<SocketAddr>,
+    /// Address and TCP port on which connections are taken; empty: none are.
+    pub tcp: Vec<SocketAddr>,
 }
 
 impl Advertised {
@@ -62,6 +67,7 @@ impl Advertised {
         public_ip: Option<&str>,
         interfaces: &[Interface],
         port: u16,
+        tcp_port: Option<u16>,
     ) -> Result<Self, CandidateError> {
         let configured = public_ip.map_or(Ok(Vec::new()), parse_public_ip)?;
         let addresses = if configured.is_empty() {
@@ -72,26 +78,37 @@ impl Advertised {
         if addresses.is_empty() {
             return Err(CandidateError::NothingFound);
         }
-        let udp = addresses
-            .into_iter()
-            .map(|address| SocketAddr::new(address, port))
-            .collect();
-        Ok(Advertised { udp })
+        let with_port = |port| {
+            let addresses = addresses.iter();
+            addresses
+                .map(|address| SocketAddr::new(*address, port))
+                .collect()
+        };
+        Ok(Advertised {
+            udp: with_port(port),
+            tcp: tcp_port.map(with_port).unwrap_or_default(),
+        })
     }
 
-    /// The values of `a=candidate` attributes, each beginning with `candidate:` (RFC 8839, section 5.1), one per
-    /// address.
+    /// Leaves out what does not fit.
+    pub fn retain(&mut self, fits: impl Fn(&SocketAddr) -> bool) {
+        self.udp.retain(&fits);
+        self.tcp.retain(&fits);
+    }
+
+    /// The values of `a=candidate` attributes, each beginning with `candidate:` (RFC 8839, section 5.1; RFC 6544,
+    /// section 4.5), one per address and protocol, UDP first.
     pub fn lines(&self) -> impl Iterator<Item = String> {
-        self.udp.iter().enumerate().map(|(at, address)| {
-            let mut line = String::with_capacity(64);
-            let (foundation, priority) = (at + 1, priority(at));
-            let (ip, port) = (address.ip(), address.port());
-            let _ = write!(
-                line,
-                "candidate:{foundation} 1 udp {priority} {ip} {port} typ host"
-            );
-            line
-        })
+        let udp = self.udp.iter().enumerate().map(|(at, address)| {
+            let priority = priority(HOST_PREFERENCE, 65_535 - at as u32);
+            line(at + 1, "udp", priority, *address)
+        });
+        let others = self.udp.len();
+        let tcp = self.tcp.iter().enumerate().map(move |(at, address)| {
+            let priority = priority(TCP_PREFERENCE, PASSIVE + 8_191 - at as u32);
+            line(others + at + 1, "tcp", priority, *address) + " tcptype passive"
+        });
+        udp.chain(tcp)
     }
 }
 
@@ -106,10 +123,14 @@ pub fn interfaces() -> Result<Vec<Interface>, CandidateError> {
     Ok(interfaces.collect())
 }
 
-/// RFC 8445, section 5.1.2.1, component 1. The first address has the highest local preference.
-fn priority(at: usize) -> u32 {
-    let local_preference = 65_535 - at as u32;
-    HOST_PREFERENCE << 24 | local_preference << 8 | 255
+fn line(foundation: usize, protocol: &str, priority: u32, address: SocketAddr) -> String {
+    let (ip, port) = (address.ip(), address.port());
+    format!("candidate:{foundation} 1 {protocol} {priority} {ip} {port} typ host")
+}
+
+/// RFC 8445, section 5.1.2.1, component 1.
+fn priority(type_preference: u32, local_preference: u32) -> u32 {
+    type_preference << 24 | local_preference << 8 | 255
 }
 
 fn parse_public_ip(list: &str) -> Result<Vec<IpAddr>, CandidateError> {
@@ -133,17 +154,20 @@ fn parse_public_ip(list: &str) -> Result<Vec<IpAddr>, CandidateError> {
     Ok(addresses)
 }
 
-/// Addresses that clients may reach: IPv4 first, no bridges of this host; bridges and then loopback only if
-/// nothing else is left.
+/// Addresses that clients may reach: IPv4 first, no bridges of this host; bridges, link-local addresses and then
+/// loopback only if nothing else is left.
 fn usable(interfaces: &[Interface]) -> Vec<IpAddr> {
     let fitting: Vec<&Interface> = interfaces
         .iter()
         .filter(|interface| {
-            !is_link_local(interface.address) && !interface.address.is_unspecified()
+            // A link-local IPv6 address means nothing without the client's own name of the link.
+            let usable = interface.address.is_ipv4() || !is_link_local(interface.address);
+            usable && !interface.address.is_unspecified()
         })
         .collect();
-    let choices: [fn(&Interface) -> bool; 3] = [
-        |interface| !interface.address.is_loopback() && !is_bridge(&interface.name),
+    let choices: [fn(&Interface) -> bool; 4] = [
+        |interface| is_routed(interface.address) && !is_bridge(&interface.name),
+        |interface| is_routed(interface.address),
         |interface| !interface.address.is_loopback(),
         |_| true,
     ];
@@ -161,6 +185,11 @@ fn usable(interfaces: &[Interface]) -> Vec<IpAddr> {
         }
     }
     Vec::new()
+}
+
+/// Neither loopback nor link-local.
+fn is_routed(address: IpAddr) -> bool {
+    !address.is_loopback() && !is_link_local(address)
 }
 
 fn is_bridge(name: &str) -> bool {
@@ -190,22 +219,29 @@ mod tests {
     }
 
     fn advertised(interfaces: &[Interface]) -> Vec<String> {
-        let advertised = Advertised::new(None, interfaces, 7000).expect("something");
+        let advertised = Advertised::new(None, interfaces, 7000, None).expect("something");
         advertised.udp.iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn the_configured_addresses_come_before_any_interface() {
         let interfaces = [interface("eth0", "10.0.0.5")];
-        let public = Advertised::new(Some(" 203.0.113.9 ,[2001:db8::9],"), &interfaces, 7000);
+        let public = Advertised::new(
+            Some(" 203.0.113.9 ,[2001:db8::9],"),
+            &interfaces,
+            7000,
+            Some(7001),
+        );
         assert_eq!(
             public.expect("two").lines().collect::<Vec<_>>(),
             [
                 "candidate:1 1 udp 2130706431 203.0.113.9 7000 typ host",
                 "candidate:2 1 udp 2130706175 2001:db8::9 7000 typ host",
+                "candidate:3 1 tcp 1520435199 203.0.113.9 7001 typ host tcptype passive",
+                "candidate:4 1 tcp 1520434943 2001:db8::9 7001 typ host tcptype passive",
             ]
         );
-        let empty = Advertised::new(Some(""), &interfaces, 7000).expect("the interface");
+        let empty = Advertised::new(Some(""), &interfaces, 7000, None).expect("the interface");
         assert_eq!(empty.udp, [SocketAddr::from(([10, 0, 0, 5], 7000))]);
     }
 
@@ -231,12 +267,18 @@ mod tests {
             interface("docker0", "172.17.0.1"),
         );
         assert_eq!(advertised(&[lo.clone(), docker]), ["172.17.0.1:7000"]);
-        assert_eq!(advertised(&[lo]), ["127.0.0.1:7000"]);
+        let link_local = interface("eth0", "169.254.3.4");
+        let of_the_link = interface("eth0", "fe80::1");
+        assert_eq!(
+            advertised(&[lo.clone(), of_the_link.clone(), link_local]),
+            ["169.254.3.4:7000"]
+        );
+        assert_eq!(advertised(&[lo, of_the_link]), ["127.0.0.1:7000"]);
     }
 
     #[test]
     fn an_unusable_configuration_is_explained() {
-        let error = |list| Advertised::new(Some(list), &[], 7000).expect_err("unusable");
+        let error = |list| Advertised::new(Some(list), &[], 7000, None).expect_err("unusable");
         assert_eq!(
             error("example.org").to_string(),
             "PUBLIC_IP has \"example.org\", which is not an IP address: give addresses separated by commas, without ports"

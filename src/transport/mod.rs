@@ -126,6 +126,11 @@ impl Transport {
         self.ice.is_signed(datagram)
     }
 
+    /// Whether this is an address of the peer: signalled, or learned from its checks.
+    pub fn knows(&self, address: SocketAddr) -> bool {
+        self.ice.knows(address)
+    }
+
     /// Where media goes.
     pub fn selected(&self) -> Option<SocketAddr> {
         self.ice.selected()

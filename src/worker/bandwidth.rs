@@ -195,7 +195,8 @@ impl Worker {
     fn wishes(&mut self, now: Instant, slot: Slot) -> Wishes {
         let mut wishes = Wishes::default();
         let peer = &self.peers[slot];
-        let dominant = self.rooms.get(&peer.room).and_then(|room| room.dominant);
+        let room = self.rooms.get(&peer.room);
+        let dominant = room.and_then(|room| room.voices.dominant());
         let Receiving::Forward(tracks) = &peer.receiving else {
             return wishes;
         };
@@ -204,7 +205,8 @@ impl Worker {
             .map(|(key, forwarded)| (*key, forwarded.sender))
             .collect();
         for (key, sender) in attached {
-            let Some(track) = self.tracks.get(&key) else {
+            // What is withheld from everybody takes nothing of anybody's link.
+            let Some(track) = self.tracks.get(&key).filter(|track| !track.withheld) else {
                 continue;
             };
             let Some(publisher) = self.peers.get_mut(track.publisher) else {
@@ -217,11 +219,10 @@ impl Worker {
                 wishes.voices.1 += u32::from(rate > SPEAKS);
                 continue;
             }
-            let spoken_by = Some(publisher.id);
             let demand = Demand {
                 sender,
                 source: track.source,
-                dominant: track.source == SourceType::Media && dominant == spoken_by,
+                dominant: track.source == SourceType::Media && dominant == Some(track.publisher),
                 tile: self.peers[slot].bandwidth.tiles.get(&key).copied(),
                 quality: self.peers[slot].target,
                 layers,

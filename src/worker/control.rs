@@ -15,8 +15,12 @@ use crate::worker::{Command, Delivery, Event, PeerParams, Renegotiation, SourceT
 impl Worker {
     pub(super) fn handle_command(&mut self, now: Instant, command: Command) {
         match command {
-            Command::OpenRoom { room, events } => {
-                self.rooms.insert(room, MediaRoom::new(events));
+            Command::OpenRoom {
+                room,
+                events,
+                voices,
+            } => {
+                self.rooms.insert(room, MediaRoom::new(events, voices));
             }
             Command::CloseRoom { room } => self.close_room(now, room),
             Command::AddPeer { room, peer, params } => self.add_peer(now, room, peer, params),
@@ -54,7 +58,7 @@ impl Worker {
                     peer.touched = true;
                 }
             }
-            Command::SetSource { track, source } => self.set_source(track, source),
+            Command::SetSource { track, source } => self.set_source(now, track, source),
             Command::SetMuted { track, muted } => self.set_muted(now, track, muted),
             Command::RestartIce { peer } => {
                 if let Some(peer) = self.peer_mut(peer) {
@@ -71,6 +75,7 @@ impl Worker {
                     peer.touched = true;
                 }
             }
+            Command::Connect(incoming) => self.connect_stream(now, *incoming),
             Command::Figures { reply } => {
                 // Whoever asked may have gone.
                 let _ = reply.send(Box::new(self.figures(now)));
@@ -172,6 +177,7 @@ impl Worker {
         self.slots.insert(id, slot);
         if let Some(room) = self.rooms.get_mut(&room) {
             room.members.push(slot);
+            room.voices.enter(slot);
         }
         if delivery == Delivery::Mixed {
             self.begin_mixed(slot);
@@ -193,11 +199,13 @@ impl Worker {
         self.slots.remove(&peer.id);
         if let Some(room) = self.rooms.get_mut(&peer.room) {
             room.members.retain(|member| *member != slot);
+            room.voices.leave(slot);
             // What only this peer heard has nobody to hear it any more.
             room.audio
                 .retain(|mix, _| !matches!(mix, MixId::Minus(owner, _) if *owner == peer.id));
         }
         self.update_bus(peer.room);
+        self.choose_pictures(now, peer.room);
     }
 
     /// Everything that the peer publishes and is sent ends; the peer stays.
@@ -260,7 +268,7 @@ impl Worker {
         self.peers[slot].deadline = now;
     }
 
-    fn set_source(&mut self, key: TrackKey, source: SourceType) {
+    fn set_source(&mut self, now: Instant, key: TrackKey, source: SourceType) {
         let Some(track) = self.tracks.get_mut(&key) else {
             return;
         };
@@ -269,6 +277,10 @@ impl Worker {
         }
         track.source = source;
         let room = track.room;
+        self.voice_source(now, key);
+        let Some(track) = self.tracks.get_mut(&key) else {
+            return;
+        };
         // The bus treats screens and their sound differently: it takes the source anew.
         if std::mem::take(&mut track.tapped)
             && let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref())
@@ -284,6 +296,12 @@ impl Worker {
         };
         track.muted = muted;
         let room = track.room;
+        if muted
+            && let Some(voice) = track.voice
+            && let Some(room) = self.rooms.get_mut(&room)
+        {
+            room.voices.speakers.release(voice);
+        }
         if let Some(peer) = self.peers.get_mut(track.publisher) {
             peer.session.publisher.set_muted(now, key, muted);
             peer.touched = true;

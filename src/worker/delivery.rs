@@ -55,7 +55,7 @@ pub(super) const BEST_LAYER: Layer = Layer(u8::MAX);
 
 impl Worker {
     /// First packet of a track: the room hears of it, and the mixer if there is one.
-    pub(super) fn publish(&mut self, slot: Slot, key: TrackKey) {
+    pub(super) fn publish(&mut self, now: Instant, slot: Slot, key: TrackKey) {
         let peer = &mut self.peers[slot];
         let Some(info) = peer.session.publisher.published(key) else {
             return;
@@ -70,6 +70,8 @@ impl Worker {
             muted: false,
             tapped: false,
             tap: Tap::default(),
+            voice: None,
+            withheld: false,
             subscribers: Vec::new(),
         };
         self.tracks.insert(key, track);
@@ -77,6 +79,7 @@ impl Worker {
             peer: id,
             track: info,
         });
+        self.add_voice(now, key);
         self.update_bus(room);
     }
 
@@ -85,6 +88,9 @@ impl Worker {
         let Some(track) = self.tracks.remove(&key) else {
             return;
         };
+        if let (Some(voice), Some(room)) = (track.voice, self.rooms.get_mut(&track.room)) {
+            room.voices.speakers.remove(voice);
+        }
         for slot in self
             .rooms
             .get(&track.room)
@@ -194,8 +200,12 @@ impl Worker {
         ended: Vec<TrackKey>,
         send: &[SendLine],
     ) {
-        for key in ended {
-            self.end_track(key, true);
+        if !ended.is_empty() {
+            for key in ended {
+                self.end_track(key, true);
+            }
+            let room = self.peers[slot].room;
+            self.choose_pictures(now, room);
         }
         if let Receiving::Mixed(_) = self.peers[slot].receiving {
             self.on_mixed_lines(slot, send);
@@ -239,7 +249,8 @@ impl Worker {
                 track,
                 mid,
             });
-            if kind == MediaKind::Video {
+            let withheld = self.tracks.get(&track).is_some_and(|track| track.withheld);
+            if kind == MediaKind::Video && !withheld {
                 self.request_keyframe(now, room, track, BEST_LAYER);
             }
         }
@@ -286,7 +297,12 @@ impl Worker {
             return;
         }
         let mut wants_keyframe = false;
-        for &(slot, sender) in &track.subscribers {
+        let subscribers: &[(Slot, u64)] = if track.withheld {
+            &[]
+        } else {
+            &track.subscribers
+        };
+        for &(slot, sender) in subscribers {
             let Some(peer) = self.peers.get_mut(slot) else {
                 continue;
             };
@@ -295,6 +311,8 @@ impl Worker {
             if forwarding == Forwarding::Held {
                 self.next_timer = self.next_timer.min(peer.wake_for_pacer());
             }
+            wants_keyframe |=
+                packet.broken && matches!(forwarding, Forwarding::Queued | Forwarding::Held);
             if forwarding == Forwarding::Queued && !std::mem::replace(&mut peer.dirty, true) {
                 self.dirty.push(slot);
             }

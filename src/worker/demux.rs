@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use crate::transport::requested_ufrag;
+use crate::worker::acceptor::Directory;
 
 /// Addresses that one peer may have at a time. A browser shows a handful (interfaces, relays, reflexive ones);
 /// when a further one turns up the oldest that carries no media is forgotten.
@@ -19,9 +20,20 @@ pub struct Demux {
     by_address: HashMap<SocketAddr, Slot>,
     by_ufrag: HashMap<String, Slot>,
     addresses: HashMap<Slot, Vec<SocketAddr>>,
+    directory: Directory,
+    worker: usize,
 }
 
 impl Demux {
+    /// Of the worker with this number; its user fragments are in `directory` too.
+    pub fn new(directory: Directory, worker: usize) -> Self {
+        Demux {
+            directory,
+            worker,
+            ..Demux::default()
+        }
+    }
+
     /// The peer that is known to send from this address.
     pub fn lookup(&self, from: SocketAddr) -> Option<Slot> {
         self.by_address.get(&from).copied()
@@ -58,14 +70,26 @@ impl Demux {
 
     /// These user fragments are the peer's, and no others.
     pub fn set_ufrags(&mut self, slot: Slot, ufrags: &[String]) {
-        self.by_ufrag.retain(|_, owner| *owner != slot);
-        self.by_ufrag
-            .extend(ufrags.iter().map(|ufrag| (ufrag.clone(), slot)));
+        self.forget_ufrags(slot);
+        for ufrag in ufrags {
+            self.by_ufrag.insert(ufrag.clone(), slot);
+            self.directory.insert(ufrag, self.worker);
+        }
+    }
+
+    fn forget_ufrags(&mut self, slot: Slot) {
+        let directory = &self.directory;
+        self.by_ufrag.retain(|ufrag, owner| {
+            if *owner == slot {
+                directory.remove(ufrag);
+            }
+            *owner != slot
+        });
     }
 
     /// The peer is gone.
     pub fn forget(&mut self, slot: Slot) {
-        self.by_ufrag.retain(|_, owner| *owner != slot);
+        self.forget_ufrags(slot);
         for address in self.addresses.remove(&slot).unwrap_or_default() {
             self.by_address.remove(&address);
         }

@@ -15,6 +15,7 @@ use crate::worker::mixed::MIXED_STREAM;
 use crate::worker::session::{Session, SessionCounters};
 use crate::worker::socket::SocketCounters;
 use crate::worker::state::{Peer, Receiving, Track};
+use crate::worker::tcp::StreamCounters;
 use crate::worker::thread::{Worker, WorkerCounters};
 
 /// What one worker did since its start, sessions and rooms that are gone included.
@@ -24,8 +25,10 @@ pub struct WorkerFigures {
     pub peers: usize,
     /// Rooms that are mixed now.
     pub mixed_rooms: usize,
-    /// Its UDP socket.
+    /// Its UDP port.
     pub socket: SocketCounters,
+    /// Its TCP connections.
+    pub streams: StreamCounters,
     /// Datagrams that reached no session.
     pub worker: WorkerCounters,
     /// What sessions refused.
@@ -68,6 +71,7 @@ impl Worker {
         let mut figures = self.past.clone();
         figures.peers = self.peers.len();
         figures.socket = self.socket.counters();
+        figures.streams = self.socket.streams.counters();
         figures.worker = self.counters;
         for (_, peer) in &self.peers {
             figures.add(&peer.session);

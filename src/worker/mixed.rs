@@ -147,6 +147,7 @@ impl Worker {
         let is_heard = room.members.iter().any(listens);
         if room.bus.is_some() && (!is_heard || room.is_mix_broken()) {
             room.end_mix();
+            room.voices.forget_decoded();
             let tracks = self.tracks.values_mut();
             tracks.filter(|track| track.room == key).for_each(|track| {
                 track.tapped = false;
@@ -212,6 +213,9 @@ impl Worker {
             });
         }
         bus.set_participants(participants);
+        if is_new {
+            self.begin_decoding(key);
+        }
     }
 
     /// The tiles of the picture that a mixed peer receives.
@@ -251,12 +255,7 @@ impl Worker {
                 speaking,
             } => {
                 for (id, is_speaking) in speaking {
-                    if let Some(&slot) = self.slots.get(&id)
-                        && !self.peers[slot].has_levels
-                    {
-                        self.peers[slot].speaking.set(is_speaking);
-                        self.on_speaking(slot, is_speaking);
-                    }
+                    self.on_decoded(id, is_speaking);
                 }
                 for frame in &frames {
                     self.send_audio(now, room, frame, &routes);
@@ -453,9 +452,12 @@ fn next_packet<'p>(
         marker,
         keyframe,
         recovered: false,
+        broken: false,
         level: None,
         orientation: None,
         dependency_descriptor: None,
+        red: None,
+        within_red: false,
         payload,
     }
 }

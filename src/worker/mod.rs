@@ -1,30 +1,42 @@
-//! The media thread: one UDP socket, the transports of its peers, the forwarding of its rooms.
+//! The media thread: one UDP port and its peers' TCP connections, the transports of its peers, the forwarding of its rooms.
 //!
 //! A room lives on one worker. The room's actor sends [`Command`]s and hears [`Event`]s; nothing else is shared.
 //! Packets never leave this thread between their arrival and their last departure.
 
+mod acceptor;
 mod bandwidth;
 mod control;
 mod delivery;
 mod demux;
 mod figures;
+mod load;
 mod mixed;
 mod moved;
+mod network;
 mod session;
 mod socket;
 mod speaking;
 mod start;
 mod state;
+mod streams;
+mod tcp;
 mod thread;
+mod voices;
 
 pub use crate::mcu::bus::{LayoutTile, MixedLayout};
 pub use crate::mcu::video::LayoutWish;
 pub use crate::rtp::params::SourceType;
 pub use crate::sfu::{Layer, PublishedTrack, Target};
+pub use acceptor::{Acceptor, AcceptorCounters, Directory, Incoming, listen};
 pub use figures::WorkerFigures;
+pub use load::Load;
+pub use network::is_missing_family;
+pub use speaking::{HOLD as SPEAKING_HOLD, VoicePacket};
 pub use start::{Media, MediaConfig, StartError, start_all};
 pub use talksy_mixer::video::layout::Kind as LayoutKind;
+pub use tcp::canonical;
 pub use thread::{WorkerConfig, start as start_worker};
+pub use voices::VoiceReport;
 
 use std::time::Duration;
 
@@ -37,6 +49,15 @@ pub enum Delivery {
     Forward,
     /// MCU: one mixed audio and one composited video track.
     Mixed,
+}
+
+/// How much of a large room each forwarded client gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VoiceLimits {
+    /// Sounds that are forwarded at one time: the loudest. `None`: all.
+    pub audio: Option<usize>,
+    /// Cameras that are forwarded at one time: of those who spoke last. Screens are forwarded besides. `None`: all.
+    pub video: Option<usize>,
 }
 
 /// What a peer is when it enters a worker.
@@ -62,6 +83,8 @@ pub enum Command {
         room: RoomKey,
         /// Where [`Event`]s of this room go.
         events: EventSender,
+        /// How much of it is forwarded.
+        voices: VoiceLimits,
     },
     /// The room is gone, with all of its peers.
     CloseRoom {
@@ -202,6 +225,8 @@ pub enum Command {
         /// JSON text.
         text: String,
     },
+    /// Of no room: a TCP connection whose first request names a peer of this worker.
+    Connect(Box<Incoming>),
     /// Of no room: what the worker did so far, for whoever prints it.
     Figures {
         /// Dropped unanswered by a worker that has ended.
@@ -318,6 +343,18 @@ pub enum Event {
         /// Speaks now?
         speaking: bool,
     },
+    /// The room has another dominant speaker. Where nobody speaks, the last one stays.
+    ActiveSpeaker {
+        /// Who.
+        peer: PeerId,
+    },
+    /// As [`Event::Speaking`], with the packets that showed it; only where the client's packets tell their level.
+    Voice {
+        /// Whose.
+        peer: PeerId,
+        /// What was heard.
+        report: std::sync::Arc<VoiceReport>,
+    },
     /// The tiles of the picture that this peer receives; sent on change and to every new listener.
     Layout {
         /// To whom.
@@ -376,6 +413,7 @@ pub const COMMAND_QUEUE: usize = 4096;
 pub struct WorkerHandle {
     commands: crossbeam_channel::Sender<Command>,
     wake: std::sync::Arc<dyn Fn() + Send + Sync>,
+    load: std::sync::Arc<Load>,
 }
 
 impl WorkerHandle {
@@ -384,7 +422,21 @@ impl WorkerHandle {
         commands: crossbeam_channel::Sender<Command>,
         wake: std::sync::Arc<dyn Fn() + Send + Sync>,
     ) -> Self {
-        WorkerHandle { commands, wake }
+        WorkerHandle {
+            commands,
+            wake,
+            load: Default::default(),
+        }
+    }
+
+    /// The same handle, which tells the load that the worker notes here.
+    pub fn with_load(self, load: std::sync::Arc<Load>) -> Self {
+        WorkerHandle { load, ..self }
+    }
+
+    /// How busy the worker is.
+    pub fn load(&self) -> &Load {
+        &self.load
     }
 
     /// Queues a command; never blocks.

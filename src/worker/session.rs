@@ -20,10 +20,17 @@ use crate::transport::{
     Drops as TransportDrops, Fingerprint, IceCredentials, Identity, RemoteParams, Transport,
     TransportConfig, TransportError, TransportEvent,
 };
-use crate::worker::socket::{Outbox, Path, Socket};
+use crate::worker::network::Socket;
+use crate::worker::socket::{Outbox, Path};
+use crate::worker::tcp::StreamId;
 
 /// Candidates that a client may trickle before its first description names its credentials.
 const EARLY_CANDIDATES: usize = 64;
+/// Addresses of the peer whose way to us is remembered; the oldest gives way.
+const MAX_SEEN: usize = 16;
+/// TCP connections that one session keeps; a further one displaces the oldest that carries no media. A browser opens one
+/// for each of its interfaces and each of our addresses.
+const MAX_STREAMS: usize = 16;
 /// A data-channel message from a client; longer ones are dropped and counted.
 const MAX_CHANNEL_TEXT: usize = 64 << 10;
 /// The data channel of the old clients.
@@ -139,6 +146,10 @@ pub struct Session {
     /// Sealed packets of this pass.
     pub outbox: Outbox,
     path: Option<Path>,
+    /// Addresses of the peer that are connections, with those that have ended: what is meant for them is not for UDP.
+    streams: Vec<(SocketAddr, StreamId)>,
+    /// How STUN and DTLS came from addresses that are not selected: answers go back from where they were sent to.
+    seen: Vec<Path>,
     counters: SessionCounters,
 }
 
@@ -231,6 +242,8 @@ impl Session {
             publish_limit: PublishLimit::default(),
             outbox: Outbox::default(),
             path: None,
+            streams: Vec::new(),
+            seen: Vec::new(),
             counters: SessionCounters::default(),
         })
     }
@@ -367,6 +380,12 @@ impl Session {
     /// STUN or DTLS.
     pub fn handle_transport(&mut self, now: Instant, path: Path, datagram: &[u8]) {
         self.counters.bytes_in += datagram.len() as u64;
+        // The same address and port over UDP is somebody else's, or a forgery.
+        if path.stream.is_none() && self.stream_of(path.remote).is_some() {
+            self.counters.transport += 1;
+            return;
+        }
+        self.remember(path);
         if self
             .transport
             .handle_read(now, path.remote, datagram)
@@ -610,10 +629,7 @@ impl Session {
         match event {
             TransportEvent::Selected(remote) => {
                 if self.path.is_none_or(|path| path.remote != remote) {
-                    self.path = Some(Path {
-                        remote,
-                        local: None,
-                    });
+                    self.path = Some(self.path_to(remote));
                 }
                 None
             }
@@ -643,11 +659,13 @@ impl Session {
     }
 
     fn transmit(&mut self, socket: &mut Socket) {
-        let local = self.path.and_then(|path| path.local);
         while let Some((remote, datagram)) = self.transport.poll_transmit() {
             self.counters.bytes_out += datagram.len() as u64;
-            let local = local.filter(|_| self.path.is_some_and(|path| path.remote == remote));
-            socket.send(Path { remote, local }, &datagram);
+            let path = match self.path {
+                Some(path) if path.remote == remote => path,
+                _ => self.path_to(remote),
+            };
+            socket.send(path, &datagram);
         }
     }
 
@@ -666,5 +684,59 @@ impl Session {
     pub fn close(&mut self, now: Instant, socket: &mut Socket) {
         self.transport.close(now);
         self.transmit(socket);
+        for (_, stream) in self.streams.drain(..) {
+            socket.streams.close(stream);
+        }
+    }
+
+    /// Whether a connection from this address can be told from the peer's UDP.
+    pub fn takes_stream(&self, remote: SocketAddr) -> bool {
+        self.stream_of(remote).is_some() || !self.transport.knows(remote)
+    }
+
+    /// A connection is the peer's from now on. Returns the one that it displaces.
+    pub fn add_stream(&mut self, remote: SocketAddr, stream: StreamId) -> Option<StreamId> {
+        let selected = self.transport.selected();
+        let same = |(known, _): &(SocketAddr, StreamId)| *known == remote;
+        let displaced = match self.streams.iter().position(same) {
+            Some(at) => Some(at),
+            None if self.streams.len() < MAX_STREAMS => None,
+            None => self
+                .streams
+                .iter()
+                .position(|(known, _)| Some(*known) != selected),
+        };
+        let displaced = displaced.map(|at| self.streams.remove(at).1);
+        self.streams.push((remote, stream));
+        if selected == Some(remote) {
+            self.path = Some(self.path_to(remote));
+        }
+        displaced
+    }
+
+    fn stream_of(&self, remote: SocketAddr) -> Option<StreamId> {
+        let known = self.streams.iter().find(|(known, _)| *known == remote);
+        known.map(|(_, stream)| *stream)
+    }
+
+    fn path_to(&self, remote: SocketAddr) -> Path {
+        let seen = self.seen.iter().find(|path| path.remote == remote);
+        Path {
+            remote,
+            local: seen.and_then(|path| path.local),
+            stream: self.stream_of(remote),
+        }
+    }
+
+    fn remember(&mut self, path: Path) {
+        match self.seen.iter_mut().find(|seen| seen.remote == path.remote) {
+            Some(seen) => *seen = path,
+            None => {
+                if self.seen.len() >= MAX_SEEN {
+                    self.seen.remove(0);
+                }
+                self.seen.push(path);
+            }
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The worker's UDP socket: batches in (GRO, `recvmmsg`), grouped datagrams out (GSO).
+//! A UDP socket of the worker: batches in (GRO, `recvmmsg`), grouped datagrams out (GSO).
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+
+use crate::worker::tcp::StreamId;
 
 /// Kernel buffers: a keyframe to fifty subscribers is about 4 MB at once. The kernel may grant less.
 const KERNEL_BUFFER: usize = 8 << 20;
@@ -22,6 +24,8 @@ pub struct Path {
     pub remote: SocketAddr,
     /// Our address, where the platform tells it.
     pub local: Option<IpAddr>,
+    /// The connection, if the datagram came over TCP.
+    pub stream: Option<StreamId>,
 }
 
 /// What the socket did, for figures and benches.
@@ -37,15 +41,27 @@ pub struct SocketCounters {
     pub refused: u64,
 }
 
-/// A non-blocking UDP socket with the platform's batching.
-pub struct Socket {
+impl SocketCounters {
+    /// The counts of both.
+    pub fn plus(self, other: SocketCounters) -> SocketCounters {
+        SocketCounters {
+            datagrams_in: self.datagrams_in + other.datagrams_in,
+            datagrams_out: self.datagrams_out + other.datagrams_out,
+            sends: self.sends + other.sends,
+            refused: self.refused + other.refused,
+        }
+    }
+}
+
+/// A non-blocking UDP socket of one address family with the platform's batching.
+pub struct UdpPort {
     io: mio::net::UdpSocket,
     state: UdpSocketState,
     max_segments: usize,
     counters: SocketCounters,
 }
 
-impl Socket {
+impl UdpPort {
     /// Binds `address`.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let raw = RawSocket::new(
@@ -64,7 +80,7 @@ impl Socket {
         let io = mio::net::UdpSocket::from_std(raw.into());
         let state = UdpSocketState::new(UdpSockRef::from(&io))?;
         let max_segments = state.max_gso_segments().max(1);
-        Ok(Socket {
+        Ok(UdpPort {
             io,
             state,
             max_segments,
@@ -193,6 +209,11 @@ impl Default for ReceiveBatch {
 }
 
 impl ReceiveBatch {
+    /// Nothing was read.
+    pub(super) fn clear(&mut self) {
+        self.filled = 0;
+    }
+
     /// When the batch was read.
     pub fn arrival(&self) -> Instant {
         self.arrival
@@ -209,6 +230,7 @@ impl ReceiveBatch {
                 let path = Path {
                     remote: meta.addr,
                     local: meta.dst_ip,
+                    stream: None,
                 };
                 let len = meta.len.min(buffer.len());
                 buffer[..len]
@@ -238,6 +260,16 @@ impl Outbox {
         sealed
     }
 
+    /// The datagrams, in order.
+    pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.bytes.as_slice();
+        self.sizes.iter().map(move |size| {
+            let (datagram, after) = rest.split_at(usize::from(*size));
+            rest = after;
+            datagram
+        })
+    }
+
     /// Nothing to send?
     pub fn is_empty(&self) -> bool {
         self.sizes.is_empty()
@@ -254,8 +286,8 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    fn pair() -> (Socket, std::net::UdpSocket, Path) {
-        let socket = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    fn pair() -> (UdpPort, std::net::UdpSocket, Path) {
+        let socket = UdpPort::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         other
             .set_read_timeout(Some(std::time::Duration::from_secs(5)))
@@ -263,6 +295,7 @@ mod tests {
         let path = Path {
             remote: other.local_addr().unwrap(),
             local: None,
+            stream: None,
         };
         (socket, other, path)
     }

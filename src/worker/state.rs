@@ -9,13 +9,15 @@ use crate::mcu::bus::{Bus, Rung};
 use crate::mcu::video::VideoRung;
 use crate::rtp::params::Codec;
 use crate::rtp::unwrap::TimestampUnwrapper;
-use crate::sfu::{SenderClock, Tap, Target};
+use crate::sfu::{SenderClock, Tap, Target, VoiceId};
 use crate::worker::bandwidth::Bandwidth;
 use crate::worker::demux::Slot;
 use crate::worker::session::Session;
 use crate::worker::speaking::Speaking;
+use crate::worker::voices::Voices;
 use crate::worker::{
     Event, EventSender, LayoutWish, MixedLayout, PeerParams, PublishedTrack, SourceType,
+    VoiceLimits,
 };
 
 /// Events of a room that wait because its actor's queue is full. Beyond it events are dropped and counted: the
@@ -123,6 +125,10 @@ pub struct Track {
     pub tapped: bool,
     /// What of it the bus hears or sees.
     pub tap: Tap,
+    /// Its place among the room's voices; `None` for pictures.
+    pub voice: Option<VoiceId>,
+    /// Not forwarded now: other voices are louder, or others spoke later.
+    pub withheld: bool,
     /// Who gets it, on which sender.
     pub subscribers: Vec<(Slot, u64)>,
 }
@@ -157,8 +163,8 @@ pub struct MediaRoom {
     pub dropped_events: u64,
     /// Members in the order in which they came.
     pub members: Vec<Slot>,
-    /// Whose picture comes before other tiles. `None`: nobody's.
-    pub dominant: Option<PeerId>,
+    /// Who speaks.
+    pub voices: Voices,
     /// Lives while somebody is mixed.
     pub bus: Option<Bus>,
     /// The sounds of the bus.
@@ -177,13 +183,13 @@ pub struct MediaRoom {
 
 impl MediaRoom {
     /// An empty room.
-    pub fn new(events: EventSender) -> Self {
+    pub fn new(events: EventSender, limits: VoiceLimits) -> Self {
         MediaRoom {
             events,
+            voices: Voices::new(limits),
             backlog: VecDeque::new(),
             dropped_events: 0,
             members: Vec::new(),
-            dominant: None,
             bus: None,
             audio: HashMap::new(),
             video: HashMap::new(),
@@ -274,7 +280,7 @@ mod tests {
     #[test]
     fn the_streams_of_the_next_mix_are_other_tracks_on_a_new_time_line() {
         let (events, _) = tokio::sync::mpsc::channel(1);
-        let mut room = MediaRoom::new(events);
+        let mut room = MediaRoom::new(events, VoiceLimits::default());
         let first = room.video.entry(VideoRung::Standard).or_default().key;
         let late = room.video_time.unwrap(u32::MAX);
         assert!(room.video_time.unwrap(0) > late, "32 bits wrap");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::Receiver;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 use slab::Slab;
 
 use crate::ids::{PeerId, RoomKey, TrackKey};
@@ -15,28 +15,48 @@ use crate::mcu::bus::{BusOutput, BusSender, CodecPools, OUTPUT_QUEUE};
 use crate::rtp::demux::{DatagramKind, classify};
 use crate::rtp::h264::Packetizer;
 use crate::rtp::ntp::Ntp;
+use crate::rtp::params::MediaKind;
 use crate::sfu::SenderClock;
 use crate::transport::{Identity, TransportError};
+use crate::worker::acceptor::Directory;
 use crate::worker::bandwidth::Bandwidth;
 use crate::worker::demux::{Demux, Slot};
 use crate::worker::figures::WorkerFigures;
+use crate::worker::load::Load;
 use crate::worker::moved::Trials;
+use crate::worker::network::{Family, Socket, UDP_V4, UDP_V6};
 use crate::worker::session::{Session, SessionEvent};
-use crate::worker::socket::{Path, ReceiveBatch, Socket};
+use crate::worker::socket::{Path, ReceiveBatch};
 use crate::worker::state::{MediaRoom, Peer, Receiving, Track};
+use crate::worker::streams::Readable;
 use crate::worker::{COMMAND_QUEUE, Command, Event, Renegotiation, WorkerHandle};
 
-const SOCKET: Token = Token(0);
-const WAKE: Token = Token(1);
+const WAKE: Token = Token(2);
 /// The loop wakes at least this often, to look at its timers.
 const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 /// Timers are looked at no more often than this.
 const TIMER_GRAIN: Duration = Duration::from_millis(1);
 /// Receive batches between two looks at commands and timers, so that a flood does not starve them.
 const BATCHES_PER_PASS: usize = 16;
+/// Commands between two looks at the sockets: one offer takes up to a millisecond, and packets wait for it.
+const COMMANDS_PER_PASS: usize = 16;
+/// Outputs of the codec threads between two looks at the sockets.
+const OUTPUTS_PER_PASS: usize = 256;
+/// Events of the poll at once; the rest comes with the next.
+const POLL_EVENTS: usize = 256;
 
 /// What a peer is sent, with its clock.
 type Clocks = smallvec::SmallVec<[(TrackKey, SenderClock); 16]>;
+
+/// How a pass over the queues ended.
+enum Queues {
+    /// All handles are gone.
+    Ended,
+    /// There is more to take.
+    More,
+    /// Nothing waits.
+    Empty,
+}
 
 /// Datagrams that reached no session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,8 +72,12 @@ pub struct WorkerCounters {
 /// What a worker is started with.
 #[derive(Clone)]
 pub struct WorkerConfig {
-    /// Where its socket is bound.
-    pub listen: SocketAddr,
+    /// Its number among the workers.
+    pub index: usize,
+    /// Its UDP port, on every address of the host; 0: the system chooses.
+    pub port: u16,
+    /// Where the TCP port finds the peers.
+    pub directory: Directory,
     /// Candidate lines for a given port (see `transport::candidates`).
     pub candidates: Arc<dyn Fn(u16) -> Vec<String> + Send + Sync>,
     /// The certificate of this process.
@@ -70,6 +94,7 @@ pub(super) struct Worker {
     pub(super) slots: HashMap<PeerId, Slot>,
     pub(super) rooms: HashMap<RoomKey, MediaRoom>,
     pub(super) tracks: HashMap<TrackKey, Track>,
+    pub(super) readable_streams: Readable,
     pub(super) codecs: CodecPools,
     pub(super) bus_sender: BusSender,
     /// Peers with packets in their outbox.
@@ -85,6 +110,7 @@ pub(super) struct Worker {
     commands: Receiver<Command>,
     bus: Receiver<BusOutput>,
     pub(super) next_timer: Instant,
+    load: Arc<Load>,
     pub(super) trials: Trials,
     /// A copy of the datagram that is tried.
     pub(super) scratch: Vec<u8>,
@@ -93,16 +119,14 @@ pub(super) struct Worker {
     pub(super) past: WorkerFigures,
 }
 
-/// Starts one worker and returns the way into it, with the address of its socket.
+/// Starts one worker and returns the way into it, with its port.
 ///
 /// # Errors
-/// The socket cannot be bound, or the operating system refuses a thread.
-pub fn start(name: &str, config: WorkerConfig) -> io::Result<(WorkerHandle, SocketAddr)> {
-    let mut socket = Socket::bind(config.listen)?;
-    let address = socket.local_addr()?;
+/// The port cannot be bound, or the operating system refuses a thread.
+pub fn start(name: &str, config: WorkerConfig) -> io::Result<(WorkerHandle, u16)> {
     let poll = Poll::new()?;
-    poll.registry()
-        .register(socket.source(), SOCKET, Interest::READABLE)?;
+    let socket = Socket::bind(config.port, poll.registry().try_clone()?)?;
+    let port = socket.port()?;
     let waker = Arc::new(mio::Waker::new(poll.registry(), WAKE)?);
     let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
         // It fails only when the poll is gone, and then nobody is there to be woken.
@@ -110,13 +134,15 @@ pub fn start(name: &str, config: WorkerConfig) -> io::Result<(WorkerHandle, Sock
     });
     let (command_sender, commands) = crossbeam_channel::bounded(COMMAND_QUEUE);
     let (bus_queue, bus) = crossbeam_channel::bounded(OUTPUT_QUEUE);
+    let load = Arc::new(Load::default());
     let worker = Worker {
         socket,
-        demux: Demux::default(),
+        demux: Demux::new(config.directory, config.index),
         peers: Slab::new(),
         slots: HashMap::new(),
         rooms: HashMap::new(),
         tracks: HashMap::new(),
+        readable_streams: Readable::default(),
         codecs: config.codecs,
         bus_sender: BusSender::new(bus_queue, wake.clone()),
         dirty: Vec::new(),
@@ -124,11 +150,12 @@ pub fn start(name: &str, config: WorkerConfig) -> io::Result<(WorkerHandle, Sock
         flagged: false,
         packetizer: Packetizer::default(),
         identity: config.identity,
-        advertised: (config.candidates)(address.port()).into(),
+        advertised: (config.candidates)(port).into(),
         poll,
         commands,
         bus,
         next_timer: Instant::now(),
+        load: load.clone(),
         trials: Trials::new(Instant::now()),
         scratch: Vec::new(),
         counters: WorkerCounters::default(),
@@ -137,28 +164,37 @@ pub fn start(name: &str, config: WorkerConfig) -> io::Result<(WorkerHandle, Sock
     std::thread::Builder::new()
         .name(name.to_string())
         .spawn(move || worker.run())?;
-    Ok((WorkerHandle::new(command_sender, wake), address))
+    let handle = WorkerHandle::new(command_sender, wake).with_load(load);
+    Ok((handle, port))
 }
 
 impl Worker {
     fn run(mut self) {
-        let mut events = Events::with_capacity(8);
+        let mut events = Events::with_capacity(POLL_EVENTS);
         let mut batch = ReceiveBatch::default();
-        let mut readable = true;
+        let mut readable = [true; Family::ALL.len()];
         loop {
             let now = Instant::now();
-            if !self.drain_queues(now) {
-                let (worker, socket) = (self.counters, self.socket.counters());
-                tracing::debug!(?worker, ?socket, "a media worker ends");
-                return;
+            let queued = match self.drain_queues(now) {
+                Queues::Ended => {
+                    let (worker, socket) = (self.counters, self.socket.counters());
+                    tracing::debug!(?worker, ?socket, "a media worker ends");
+                    return;
+                }
+                Queues::More => true,
+                Queues::Empty => false,
+            };
+            for family in Family::ALL {
+                if readable[family as usize] {
+                    readable[family as usize] = self.receive(family, &mut batch);
+                }
             }
-            if readable {
-                readable = self.receive(&mut batch);
-            }
+            self.receive_streams();
             let now = Instant::now();
             self.run_timers(now);
             self.flush();
-            let sleep = if readable {
+            let busy = queued || readable.contains(&true) || !self.readable_streams.is_empty();
+            let sleep = if busy {
                 Duration::ZERO
             } else {
                 self.next_timer
@@ -167,13 +203,20 @@ impl Worker {
             };
             // An interrupted poll is a short one.
             let _ = self.poll.poll(&mut events, Some(sleep));
-            readable |= events.iter().any(|event| event.token() == SOCKET);
+            for event in &events {
+                match event.token() {
+                    UDP_V4 => readable[Family::V4 as usize] = true,
+                    UDP_V6 => readable[Family::V6 as usize] = true,
+                    WAKE => {}
+                    _ => self.on_stream_event(event),
+                }
+            }
         }
     }
 
-    /// False when all handles are gone.
-    fn drain_queues(&mut self, now: Instant) -> bool {
-        for _ in 0..COMMAND_QUEUE {
+    /// Takes a bounded number of commands and outputs.
+    fn drain_queues(&mut self, now: Instant) -> Queues {
+        for _ in 0..COMMANDS_PER_PASS {
             match self.commands.try_recv() {
                 Ok(command) => {
                     self.handle_command(now, command);
@@ -182,23 +225,27 @@ impl Worker {
                     self.service_touched(now);
                 }
                 Err(crossbeam_channel::TryRecvError::Empty) => break,
-                Err(crossbeam_channel::TryRecvError::Disconnected) => return false,
+                Err(crossbeam_channel::TryRecvError::Disconnected) => return Queues::Ended,
             }
         }
-        for _ in 0..OUTPUT_QUEUE {
+        for _ in 0..OUTPUTS_PER_PASS {
             let Ok(output) = self.bus.try_recv() else {
                 break;
             };
             self.handle_bus(now, output);
             self.flagged = true;
         }
-        true
+        if self.commands.is_empty() && self.bus.is_empty() {
+            Queues::Empty
+        } else {
+            Queues::More
+        }
     }
 
     /// Reads until the socket is empty or the pass is long enough; true: there may be more.
-    fn receive(&mut self, batch: &mut ReceiveBatch) -> bool {
+    fn receive(&mut self, family: Family, batch: &mut ReceiveBatch) -> bool {
         for _ in 0..BATCHES_PER_PASS {
-            let more = self.socket.receive(batch);
+            let more = self.socket.receive(family, batch);
             let now = batch.arrival();
             for (path, datagram) in batch.datagrams() {
                 self.handle_datagram(now, path, datagram);
@@ -216,11 +263,7 @@ impl Worker {
         let known = self.demux.lookup(path.remote);
         let slot = match kind {
             DatagramKind::Stun => self.claim(path.remote, datagram, known),
-            DatagramKind::Dtls | DatagramKind::Rtp | DatagramKind::Rtcp => known,
-            DatagramKind::TurnChannel | DatagramKind::Unknown => {
-                self.counters.unclassified += 1;
-                return;
-            }
+            _ => known,
         };
         if slot.is_none()
             && matches!(kind, DatagramKind::Rtp | DatagramKind::Rtcp)
@@ -228,6 +271,32 @@ impl Worker {
         {
             self.counters.moved += 1;
             self.service_touched(now);
+            return;
+        }
+        self.handle_classified(now, kind, slot, path, datagram);
+    }
+
+    /// A datagram of a peer's own TCP connection: whose it is needs no search.
+    pub(super) fn handle_stream_datagram(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        path: Path,
+        datagram: &mut [u8],
+    ) {
+        self.handle_classified(now, classify(datagram), Some(slot), path, datagram);
+    }
+
+    fn handle_classified(
+        &mut self,
+        now: Instant,
+        kind: DatagramKind,
+        slot: Option<Slot>,
+        path: Path,
+        datagram: &mut [u8],
+    ) {
+        if matches!(kind, DatagramKind::TurnChannel | DatagramKind::Unknown) {
+            self.counters.unclassified += 1;
             return;
         }
         let Some((slot, peer)) = slot.and_then(|slot| Some((slot, self.peers.get_mut(slot)?)))
@@ -271,21 +340,14 @@ impl Worker {
     fn handle_packet(&mut self, now: Instant, slot: Slot, packet: &crate::sfu::Received<'_>) {
         let peer = &self.peers[slot];
         if packet.first || (peer.suspended && !peer.published.contains(&packet.track)) {
-            self.publish(slot, packet.track);
+            self.publish(now, slot, packet.track);
             self.flagged = true;
         }
-        if let Some(level) = packet.level {
-            let peer = &mut self.peers[slot];
-            peer.has_levels = true;
-            let muted = self
-                .tracks
-                .get(&packet.track)
-                .is_none_or(|track| track.muted);
-            if !muted
-                && let Some(speaking) = peer.speaking.handle_level(now, level.dbov, level.voice)
-            {
-                self.on_speaking(slot, speaking);
-            }
+        if packet.codec.kind() == MediaKind::Audio {
+            self.hear(now, slot, packet);
+        }
+        for lost in packet.recovered() {
+            self.forward(now, &lost);
         }
         self.forward(now, packet);
     }
@@ -318,6 +380,10 @@ impl Worker {
         for room in self.rooms.values_mut() {
             room.flush_backlog();
         }
+        self.elect(now);
+        self.socket.streams.sweep(now);
+        let packets = self.socket.packets();
+        self.load.note(now, packets, self.peers.len());
         let mut next = now + LONGEST_SLEEP;
         let slots: smallvec::SmallVec<[Slot; 64]> =
             self.peers.iter().map(|(slot, _)| slot).collect();
@@ -334,7 +400,7 @@ impl Worker {
             if peer.deadline <= now {
                 peer.session.handle_timeout(now);
                 if let Some(speaking) = peer.speaking.handle_timeout(now) {
-                    self.on_speaking(slot, speaking);
+                    self.on_voice(now, slot, None, speaking);
                 }
                 self.service(now, slot);
             }
@@ -530,7 +596,7 @@ impl Worker {
         }
     }
 
-    fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         while let Some(slot) = self.dirty.pop() {
             let Some(peer) = self.peers.get_mut(slot) else {
                 continue;

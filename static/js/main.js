@@ -70,7 +70,7 @@ function enter(options, stream) {
   session = new Session(options, stream, {
     joined, connection, peers: showPeers, remote: showRemote, gone: forget,
     mode: showMode, layout: showLayout, mixed: (mix) => stage.setMixed(mix),
-    speaker: () => {}, voice, channel: () => stage.reportSizes({ again: true }),
+    speaker: (clientId) => stage.setSpeaker(clientId), voice, channel: () => stage.reportSizes({ again: true }),
     signalling, error: noteError, retrying, refused, localChanged: showLocal,
   });
   showLocal();

@@ -22,6 +22,7 @@ export class Stage {
   #mode = 'sfu';
   #selfId = null;
   #peers = new Map();
+  #speaker = null;
   #onBlocked;
   #onSize;
 
@@ -98,6 +99,8 @@ export class Stage {
     for (const { remote } of this.entries) this.removeRemote(remote);
     this.setMode('sfu');
     this.#peers.clear();
+    this.#speaker = null;
+    this.#markSpeaker();
   }
 
   /** Names, speaking and muted as the server tells them. */
@@ -112,7 +115,22 @@ export class Stage {
     }
     const own = this.#peers.get(this.#selfId);
     if (own) this.self.setSpeaking('server', own.speaking === true);
+    this.#markSpeaker();
     if (this.#mode === 'mcu') this.#arrangeMix();
+  }
+
+  /** Whom the server calls the active speaker; stays until another speaks. */
+  setSpeaker(clientId) {
+    this.#speaker = clientId ?? null;
+    this.#markSpeaker();
+    if (this.#mode === 'mcu') this.#arrangeMix();
+  }
+
+  #markSpeaker() {
+    for (const { remote, tile } of this.entries) {
+      tile.root.classList.toggle('active-speaker', remote.source !== 'screen' && remote.clientId === this.#speaker);
+    }
+    this.self.root.classList.toggle('active-speaker', this.#selfId !== null && this.#selfId === this.#speaker);
   }
 
   /** Places everything anew. Cheap enough to be called on every change. */
@@ -207,6 +225,7 @@ export class Stage {
     label.className = 'mix-tile';
     label.dataset.clientId = tile.client_id;
     label.classList.toggle('speaking', peer?.speaking === true);
+    label.classList.toggle('active-speaker', tile.client_id === this.#speaker);
     label.classList.toggle('small', tile.width * scale < 200);
     const own = tile.client_id === this.#selfId;
     label.classList.toggle('muted', own ? this.self.root.classList.contains('muted') : peer?.muted === true);

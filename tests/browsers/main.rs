@@ -8,11 +8,13 @@ mod support;
 
 mod call;
 mod churn;
+mod layouts;
 mod mixed;
 mod old_page;
 mod pace;
 mod renegotiation;
 mod simulcast;
+mod voices;
 
 use std::time::Duration;
 use talksy_unit::demo::Sound;

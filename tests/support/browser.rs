@@ -5,13 +5,16 @@ use fantoccini::wd::{TimeoutConfiguration, WebDriverCompatibleCommand};
 use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Map, Value, json};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 use talksy_unit::demo::Sound;
 use tempfile::TempDir;
 
 use super::analysis::Recording;
 use super::media::{Camera, write_wav};
+use super::network::namespace::Namespace;
 use super::process::{Process, end_marked, free_port};
 use super::{eventually, page};
 
@@ -57,6 +60,15 @@ impl Browser {
     /// # Panics
     /// When one of them is missing or does not come up.
     pub async fn start(devices: &Devices) -> Self {
+        Self::launch(devices, None).await
+    }
+
+    /// As [`Browser::start`], but inside a namespace, where the pages of `origin` may use the camera as well.
+    pub async fn start_in(devices: &Devices, place: &Arc<Namespace>, origin: &str) -> Self {
+        Self::launch(devices, Some((place, origin))).await
+    }
+
+    async fn launch(devices: &Devices, place: Option<(&Arc<Namespace>, &str)>) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("talksy-browser-")
             .tempdir()
@@ -64,9 +76,20 @@ impl Browser {
         let driver_port = free_port();
         let mut command = Command::new("chromedriver");
         command.arg(format!("--port={driver_port}"));
-        let driver = Process::start(command);
-        let capabilities = capabilities(devices, &folder);
-        let address = format!("http://127.0.0.1:{driver_port}");
+        let mut capabilities = capabilities(devices, &folder);
+        let (driver, address): (Process, SocketAddr) = match place {
+            None => (
+                Process::start(command),
+                (Ipv4Addr::LOCALHOST, driver_port).into(),
+            ),
+            Some((place, origin)) => {
+                let flag = format!("--unsafely-treat-insecure-origin-as-secure={origin}");
+                add_flag(&mut capabilities, &flag);
+                let driver = place.run(move || Process::start(command));
+                (driver, place.doorway(driver_port).await)
+            }
+        };
+        let address = format!("http://{address}");
         let mut builder = ClientBuilder::new(HttpConnector::new());
         builder.capabilities(capabilities);
         // chromedriver needs a moment to listen; a Chromium that is missing fails every time and says so.
@@ -267,6 +290,12 @@ fn capabilities(devices: &Devices, folder: &TempDir) -> Map<String, Value> {
     match capabilities {
         Value::Object(map) => map,
         _ => Map::new(),
+    }
+}
+
+fn add_flag(capabilities: &mut Map<String, Value>, flag: &str) {
+    if let Value::Array(flags) = &mut capabilities["goog:chromeOptions"]["args"] {
+        flags.push(json!(flag));
     }
 }
 

@@ -1,5 +1,7 @@
 //! Files that stand for camera and microphone: a colour and a sound by which a participant is recognised.
 
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -7,6 +9,11 @@ use talksy_unit::demo::{SAMPLE_RATE, Sound};
 
 /// Length of the files; Chromium starts over at their end.
 const SECONDS: u32 = 3;
+
+/// Noise in a camera's picture, in steps of its luma.
+const NOISE: i8 = 24;
+/// Rows of it: about 500 kbit/s at 640x360 and 20 frames/s, as an office behind a speaker needs.
+const NOISE_ROWS: usize = 16;
 
 /// A plain colour with a bar that moves along the bottom: the centre stays pure, the picture visibly lives.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +26,9 @@ pub struct Camera {
     pub fps: u32,
     /// R, G, B.
     pub colour: [u8; 3],
+    /// Whether a part of the picture is fresh noise in every frame: a plain colour fits into one packet, this needs as
+    /// many as the encoder's rate allows.
+    pub noise: bool,
 }
 
 /// Colours that stay apart after 4:2:0 and a low bit rate.
@@ -38,6 +48,7 @@ impl Camera {
             height: 360,
             fps: 20,
             colour,
+            noise: false,
         }
     }
 
@@ -48,6 +59,15 @@ impl Camera {
             height: 720,
             fps: 30,
             colour,
+            noise: false,
+        }
+    }
+
+    /// With a picture that costs bits.
+    pub fn noisy(self) -> Self {
+        Camera {
+            noise: true,
+            ..self
         }
     }
 
@@ -63,12 +83,21 @@ impl Camera {
         planes[w * h..w * h + chroma].fill(cb);
         planes[w * h + chroma..].fill(cr);
         let bar_rows = h - h / 10..h - h / 20;
+        let noise_rows = if self.noise {
+            h / 8..h / 8 + NOISE_ROWS
+        } else {
+            0..0
+        };
+        let mut random = StdRng::seed_from_u64(1);
         for frame in 0..frames {
             let at = w * frame as usize / frames as usize;
             for row in bar_rows.clone() {
                 let row = &mut planes[row * w..(row + 1) * w];
                 row.fill(luma);
                 row[at..(at + w / 10).min(w)].fill(235);
+            }
+            for pixel in &mut planes[w * noise_rows.start..w * noise_rows.end] {
+                *pixel = luma.saturating_add_signed(random.random_range(-NOISE..=NOISE));
             }
             file.write_all(b"FRAME\n").unwrap();
             file.write_all(&planes).unwrap();

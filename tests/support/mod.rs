@@ -6,7 +6,9 @@
 pub mod analysis;
 pub mod browser;
 pub mod call;
+pub mod firewall;
 pub mod media;
+pub mod network;
 pub mod page;
 pub mod peer;
 pub mod person;
@@ -15,6 +17,7 @@ pub mod proxy;
 pub mod python;
 pub mod relay;
 pub mod server;
+pub mod turn;
 pub mod wire;
 
 use std::time::{Duration, Instant};

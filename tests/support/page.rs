@@ -129,9 +129,10 @@ const done = arguments[arguments.length - 1];
       if (s.type === 'inbound-rtp') one.inbound.push({ kind: s.kind, mid: s.mid, track: s.trackIdentifier, ssrc: s.ssrc, codec,
         packets: s.packetsReceived || 0, lost: s.packetsLost || 0, bytes: s.bytesReceived || 0, frames: s.framesDecoded || 0,
         keyframes: s.keyFramesDecoded || 0, width: s.frameWidth || 0, height: s.frameHeight || 0, freezes: s.freezeCount || 0,
-        frozen: s.totalFreezesDuration || 0, energy: s.totalAudioEnergy || 0, concealed: s.concealedSamples || 0, nacks: s.nackCount || 0, plis: s.pliCount || 0 });
+        frozen: s.totalFreezesDuration || 0, energy: s.totalAudioEnergy || 0, concealed: s.concealedSamples || 0, silent: s.silentConcealedSamples || 0,
+        samples: s.totalSamplesReceived || 0, rtx: s.rtxSsrc || null, repaired: s.retransmittedPacketsReceived || 0, nacks: s.nackCount || 0, plis: s.pliCount || 0 });
       if (s.type === 'outbound-rtp') one.outbound.push({ kind: s.kind, mid: s.mid, rid: s.rid || null, ssrc: s.ssrc, codec, packets: s.packetsSent || 0, bytes: s.bytesSent || 0,
-        frames: s.framesEncoded || 0, width: s.frameWidth || 0, height: s.frameHeight || 0, limited: s.qualityLimitationReason || null,
+        frames: s.framesEncoded || 0, rtx: s.rtxSsrc || null, repeated: s.retransmittedPacketsSent || 0, width: s.frameWidth || 0, height: s.frameHeight || 0, limited: s.qualityLimitationReason || null,
         nacks: s.nackCount || 0, plis: s.pliCount || 0 });
       if (s.type === 'transport') one.srtp = s.srtpCipher || null;
       if (s.type === 'candidate-pair' && s.nominated) one.rtt = s.currentRoundTripTime;

@@ -7,6 +7,7 @@ use talksy_unit::demo::Sound;
 use super::browser::{Browser, Devices};
 use super::eventually;
 use super::media::Camera;
+use super::network::Client;
 use super::server::Server;
 
 /// The element of the mixed picture and sound.
@@ -39,6 +40,37 @@ impl Person {
         Self::at_url(url, Some(camera), Some(sound)).await
     }
 
+    /// As [`Person::open`], from a network of their own.
+    pub async fn afar(
+        server: &Server,
+        client: &Client,
+        query: &str,
+        camera: Camera,
+        sound: Sound,
+    ) -> Self {
+        let devices = Devices {
+            camera: Some(camera),
+            microphone: Some(sound),
+        };
+        Self::from_afar(server, client, query, &devices).await
+    }
+
+    /// As [`Person::viewer`], from a network of their own.
+    pub async fn viewer_afar(server: &Server, client: &Client, query: &str) -> Self {
+        let devices = Devices {
+            camera: None,
+            microphone: None,
+        };
+        Self::from_afar(server, client, &format!("{query}&publish=0"), &devices).await
+    }
+
+    async fn from_afar(server: &Server, client: &Client, query: &str, devices: &Devices) -> Self {
+        let origin = server.origin_afar();
+        let browser = Browser::start_in(devices, &client.namespace, &origin).await;
+        let page = format!("{origin}/?{query}");
+        Self::visit(browser, &page, devices.microphone).await
+    }
+
     async fn at(
         server: &Server,
         query: &str,
@@ -50,14 +82,15 @@ impl Person {
 
     async fn at_url(url: &str, camera: Option<Camera>, microphone: Option<Sound>) -> Self {
         let browser = Browser::start(&Devices { camera, microphone }).await;
-        browser.goto(url).await;
+        Self::visit(browser, url, microphone).await
+    }
+
+    async fn visit(browser: Browser, page: &str, sound: Option<Sound>) -> Self {
+        browser.goto(page).await;
         browser
             .wait_until("window.talksy", Duration::from_secs(10))
             .await;
-        Person {
-            browser,
-            sound: microphone,
-        }
+        Person { browser, sound }
     }
 
     /// Presses a button of the page.

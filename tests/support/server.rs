@@ -30,9 +30,14 @@ impl Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_talksy-unit"));
         command
             .args(["--port", &port.to_string()])
-            .args(["--workers", &WORKERS.to_string()])
             .args(["--media-port", &free_udp_ports(WORKERS).to_string()])
             .args(arguments);
+        if !arguments.contains(&"--workers") {
+            command.args(["--workers", &WORKERS.to_string()]);
+        }
+        if !arguments.contains(&"--media-tcp-port") {
+            command.args(["--media-tcp-port", &free_port().to_string()]);
+        }
         forget_settings(&mut command);
         let mut process = Process::start(command);
         eventually("a healthy server", Duration::from_secs(10), async || {
@@ -51,6 +56,11 @@ impl Server {
     /// Address of the page with `query`; `localhost`, because browsers give cameras to no other insecure origin.
     pub fn page(&self, query: &str) -> String {
         format!("http://localhost:{}/?{query}", self.port)
+    }
+
+    /// The page's origin for those who reach the server over a [`super::network::Network`].
+    pub fn origin_afar(&self) -> String {
+        format!("http://{}:{}", super::network::SERVER, self.port)
     }
 
     /// Address of the socket.

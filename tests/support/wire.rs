@@ -16,6 +16,8 @@ pub struct Wire {
     pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// What the server called it.
     pub client_id: String,
+    /// What it was told of the server.
+    pub welcome: Value,
     /// The tracks that it was told of so far, in whichever message.
     pub available: Vec<Value>,
 }
@@ -27,11 +29,12 @@ impl Wire {
         let mut wire = Wire {
             socket,
             client_id: String::new(),
+            welcome: Value::Null,
             available: Vec::new(),
         };
         let id = wire.expect("clientid").await;
         wire.client_id = id.as_str().unwrap().to_owned();
-        wire.expect("welcome").await;
+        wire.welcome = wire.expect("welcome").await;
         wire
     }
 

@@ -297,32 +297,58 @@ fn turn(source: Plane<'_>, mut target: PlaneMut<'_>, quarters: u8) {
     match quarters % 4 {
         0 => (0..height).for_each(|y| target.row(y).copy_from_slice(source.row(y))),
         2 => (0..height).for_each(|y| {
-            let row = source.row(height - 1 - y);
-            for (to, from) in target.row(y).iter_mut().zip(row.iter().rev()) {
-                *to = *from;
-            }
+            let row = target.row(y);
+            row.copy_from_slice(source.row(height - 1 - y));
+            row.reverse();
         }),
         clockwise => {
-            // In squares, so that neither the rows that are read nor those that are written leave the cache.
-            for top in (0..width).step_by(TURN_BLOCK) {
-                for left in (0..height).step_by(TURN_BLOCK) {
-                    let columns = left..(left + TURN_BLOCK).min(height);
-                    for y in top..(top + TURN_BLOCK).min(width) {
-                        let x_from = if clockwise == 1 { y } else { width - 1 - y };
-                        let row = &mut target.row(y)[columns.clone()];
-                        for (to, x) in row.iter_mut().zip(columns.clone()) {
-                            let y_from = if clockwise == 1 { height - 1 - x } else { x };
-                            *to = source.data[y_from * source.stride + x_from];
-                        }
-                    }
+            for top in (0..width).step_by(BLOCK) {
+                for left in (0..height).step_by(BLOCK) {
+                    turn_block(source, &mut target, (left, top), clockwise == 1);
                 }
             }
         }
     }
 }
 
-/// Side of the squares in which pictures are turned, in pixels.
-const TURN_BLOCK: usize = 32;
+/// Side of the squares in which pictures are turned by a quarter, in pixels.
+const BLOCK: usize = 8;
+
+/// Fills the square of `target` that begins at `corner`, as much of it as there is.
+fn turn_block(
+    source: Plane<'_>,
+    target: &mut PlaneMut<'_>,
+    corner: (usize, usize),
+    clockwise: bool,
+) {
+    let (left, top) = corner;
+    let columns = BLOCK.min(target.width - left);
+    let rows = BLOCK.min(target.height - top);
+    let mut block = [[0; BLOCK]; BLOCK];
+    let first = if clockwise {
+        top
+    } else {
+        source.width - top - rows
+    };
+    for (column, pixels) in block.iter_mut().enumerate().take(columns) {
+        let x = left + column;
+        let from = if clockwise { source.height - 1 - x } else { x };
+        let row = &source.data[from * source.stride + first..];
+        match row.first_chunk() {
+            Some(row) if rows == BLOCK => *pixels = *row,
+            _ => pixels[..rows].copy_from_slice(&row[..rows]),
+        }
+    }
+    for row in 0..rows {
+        let from = if clockwise { row } else { rows - 1 - row };
+        let turned = block.map(|pixels| pixels[from]);
+        let to = (top + row) * target.stride + left;
+        match target.data[to..].first_chunk_mut() {
+            Some(to) if columns == BLOCK => *to = turned,
+            _ => target.data[to..to + columns].copy_from_slice(&turned[..columns]),
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

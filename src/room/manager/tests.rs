@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -6,12 +7,16 @@ use super::*;
 use crate::room::fake_worker::FakeWorker;
 use crate::room::task::MAILBOX;
 use crate::room::{Mode, Notice};
-use crate::worker::{Command, Event};
+use crate::worker::{Command, Event, VoiceLimits};
 
 const LIMITS: Limits = Limits {
     peers_per_room: 2,
     tracks_per_peer: 2,
     empty_for: Duration::from_secs(60),
+    voices: VoiceLimits {
+        audio: None,
+        video: None,
+    },
     gone_after: Duration::from_secs(10),
 };
 
@@ -39,6 +44,7 @@ async fn a_room_is_made_on_first_use_and_removed_when_it_stays_empty() {
     let mut worker = FakeWorker::new(64);
     let limits = Limits {
         empty_for: Duration::from_millis(50),
+        voices: Default::default(),
         ..LIMITS
     };
     let manager = RoomManager::new(vec![worker.handle()], limits, 10);
@@ -62,8 +68,13 @@ async fn the_limits_on_rooms_and_members_are_told() {
     let _second = join(&manager, "a", 2).await.expect("joined");
     let full = join(&manager, "a", 3).await.map(|_| ());
     assert_eq!(full, Err(RoomError::Join(JoinError::RoomFull(2))));
-    manager.create().expect("the second room");
-    assert_eq!(manager.create(), Err(RoomError::TooManyRooms(2)));
+    manager
+        .create(VoiceWishes::default())
+        .expect("the second room");
+    assert_eq!(
+        manager.create(VoiceWishes::default()),
+        Err(RoomError::TooManyRooms(2))
+    );
     let refused = join(&manager, "c", 4).await.map(|_| ());
     assert_eq!(refused, Err(RoomError::TooManyRooms(2)));
 }
@@ -74,7 +85,7 @@ async fn rooms_are_spread_over_the_workers() {
     let handles = workers.iter().map(FakeWorker::handle).collect();
     let manager = RoomManager::new(handles, LIMITS, 10);
     for _ in 0..3 {
-        manager.create().expect("made");
+        manager.create(VoiceWishes::default()).expect("made");
     }
     for worker in &mut workers {
         let opened = |c: &Command| matches!(c, Command::OpenRoom { .. }).then_some(());
@@ -85,7 +96,10 @@ async fn rooms_are_spread_over_the_workers() {
 #[tokio::test]
 async fn without_workers_there_are_no_rooms() {
     let manager = RoomManager::new(Vec::new(), LIMITS, 10);
-    assert_eq!(manager.create(), Err(RoomError::NoWorker));
+    assert_eq!(
+        manager.create(VoiceWishes::default()),
+        Err(RoomError::NoWorker)
+    );
 }
 
 #[tokio::test]
@@ -153,4 +167,42 @@ async fn a_member_that_does_not_read_is_removed_and_the_others_stay() {
     let members: Vec<PeerId> = snapshot.peers.iter().map(|p| p.id).collect();
     assert_eq!(members, [PeerId(2)]);
     while unread.recv().await.is_some() {}
+}
+
+#[tokio::test]
+async fn rooms_are_spread_and_a_busy_worker_gets_none() {
+    let begin = std::time::Instant::now();
+    let loads: Vec<_> = (0..3)
+        .map(|_| Arc::new(crate::worker::Load::default()))
+        .collect();
+    let fakes: Vec<_> = (0..3).map(|_| FakeWorker::new(1024)).collect();
+    let workers = fakes.iter().zip(&loads);
+    let handles = workers.map(|(fake, load)| fake.handle().with_load(load.clone()));
+    let manager = RoomManager::new(handles.collect(), LIMITS, 100);
+    let rooms_of = || {
+        let mut count = [0; 3];
+        manager
+            .shared
+            .lock()
+            .rooms
+            .values()
+            .for_each(|entry| count[entry.worker] += 1);
+        count
+    };
+    for _ in 0..9 {
+        manager.create(VoiceWishes::default()).expect("a room");
+    }
+    assert_eq!(rooms_of(), [3, 3, 3]);
+    // The first carries as much as a conference of ten with cameras, the second has silent members.
+    loads[0].note(begin, 0, 10);
+    loads[0].note(begin + Duration::from_secs(1), 20_000, 10);
+    loads[1].note(begin, 0, 8);
+    for _ in 0..4 {
+        manager.create(VoiceWishes::default()).expect("a room");
+    }
+    assert_eq!(rooms_of(), [3, 3, 7]);
+    for _ in 0..4 {
+        manager.create(VoiceWishes::default()).expect("a room");
+    }
+    assert_eq!(rooms_of(), [3, 5, 9], "then the second is no busier");
 }

@@ -1,5 +1,6 @@
 //! Events of the worker, one function each.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::member::{Link, Track, Typing};
@@ -7,7 +8,7 @@ use super::{Room, UNTYPED_FOR};
 use crate::ids::{PeerId, TrackKey};
 use crate::room::{DeliveredTrack, Notice};
 use crate::stats::PeerStats;
-use crate::worker::{Command, PublishedTrack};
+use crate::worker::{Command, PublishedTrack, SPEAKING_HOLD, VoiceReport};
 
 impl Room {
     pub(super) fn connected(&mut self, peer: PeerId) {
@@ -18,6 +19,9 @@ impl Room {
             member.link = Link::Connected;
             member.presence.media_begins();
             self.tell_everything_available(peer);
+            if self.active.is_some() {
+                self.notify(peer, Notice::ActiveSpeaker(self.active));
+            }
         }
     }
 
@@ -118,6 +122,40 @@ impl Room {
         {
             member.voice = member.voice.changed(now, speaking);
             self.roster.touch();
+        }
+    }
+
+    pub(super) fn active_speaker(&mut self, peer: PeerId) {
+        let member = self.members.get(&peer);
+        if member.is_some_and(|member| member.link != Link::Lost) && self.active != Some(peer) {
+            self.set_active(Some(peer));
+        }
+    }
+
+    pub(super) fn set_active(&mut self, active: Option<PeerId>) {
+        self.active = active;
+        for peer in self.member_ids() {
+            self.notify(peer, Notice::ActiveSpeaker(active));
+        }
+    }
+
+    /// The others hear of it with its packets.
+    pub(super) fn voice(&mut self, now: Instant, peer: PeerId, report: Arc<VoiceReport>) {
+        let Some(member) = self.members.get_mut(&peer) else {
+            return;
+        };
+        if member.link == Link::Lost {
+            return;
+        }
+        if !report.speaking {
+            // The end is known only after a silence, which is no voice.
+            member.voice = member.voice.ended(now, SPEAKING_HOLD);
+            self.roster.touch();
+        }
+        for other in self.member_ids() {
+            if other != peer {
+                self.notify(other, Notice::Voice(report.clone()));
+            }
         }
     }
 

@@ -136,6 +136,17 @@ impl Voice {
         }
     }
 
+    /// It fell silent `hold` ago.
+    pub(super) fn ended(self, now: Instant, hold: Duration) -> Self {
+        let spoken = match self {
+            Voice::Silent { spoken } => spoken,
+            Voice::Speaking { spoken, since } => {
+                spoken + now.saturating_duration_since(since).saturating_sub(hold)
+            }
+        };
+        Voice::Silent { spoken }
+    }
+
     pub(super) fn changed(self, now: Instant, speaking: bool) -> Self {
         let spoken = self.total(now);
         if speaking {

@@ -1,12 +1,13 @@
 //! The rules of a room, in virtual time.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
 use crate::room::channel::ChannelReport;
 use crate::room::{LayoutRequest, ModeReason, Quality, TrackRef};
-use crate::rtp::params::Codec;
-use crate::worker::{LayoutKind, PublishedTrack, Renegotiation};
+use crate::rtp::params::{Codec, Ssrc};
+use crate::worker::{LayoutKind, PublishedTrack, Renegotiation, SPEAKING_HOLD, VoiceReport};
 
 mod presence;
 mod random;
@@ -29,6 +30,7 @@ impl Bench {
             peers_per_room: 3,
             tracks_per_peer: 2,
             empty_for: Duration::from_secs(60),
+            voices: Default::default(),
             gone_after: Duration::from_secs(10),
         })
     }
@@ -574,6 +576,73 @@ fn voice_activity_is_the_time_spoken() {
     bench.pass(Duration::from_secs(1));
     let snapshot = bench.room.snapshot(bench.now);
     assert_eq!(snapshot.peers[0].voice_activity, Duration::from_secs(4));
+}
+
+fn voice(speaking: bool) -> Event {
+    let report = VoiceReport {
+        track_id: "mic".into(),
+        stream_id: "s".into(),
+        ssrc: Ssrc(7),
+        clock_rate: 48_000,
+        speaking,
+        packets: Vec::new(),
+    };
+    let (peer, report) = (ANN, Arc::new(report));
+    Event::Voice { peer, report }
+}
+
+#[test]
+fn a_voice_is_told_to_the_others_and_its_last_silence_is_no_voice() {
+    let mut bench = two_connected();
+    bench.told(BEN);
+    bench.event(voice(true));
+    bench.event(Event::Speaking {
+        peer: ANN,
+        speaking: true,
+    });
+    let heard = |notices: &[Notice]| {
+        let voices = notices.iter().filter_map(|notice| match notice {
+            Notice::Voice(report) => Some(report.speaking),
+            _ => None,
+        });
+        voices.collect::<Vec<bool>>()
+    };
+    assert_eq!(heard(&bench.told(BEN)), [true]);
+    bench.pass(Duration::from_secs(3));
+    bench.event(voice(false));
+    bench.event(Event::Speaking {
+        peer: ANN,
+        speaking: false,
+    });
+    assert_eq!(heard(&bench.told(BEN)), [false]);
+    assert!(heard(&bench.told(ANN)).is_empty());
+    let snapshot = bench.room.snapshot(bench.now);
+    let spoken = snapshot.peers[0].voice_activity;
+    assert_eq!(spoken, Duration::from_secs(3) - SPEAKING_HOLD);
+}
+
+#[test]
+fn the_active_speaker_is_told_on_change_to_newcomers_and_when_it_leaves() {
+    let mut bench = two_connected();
+    bench.told(ANN);
+    let told = |bench: &mut Bench, peer| {
+        let notices = bench.told(peer);
+        let speakers = notices.into_iter().filter_map(|notice| match notice {
+            Notice::ActiveSpeaker(speaker) => Some(speaker),
+            _ => None,
+        });
+        speakers.collect::<Vec<_>>()
+    };
+    bench.event(Event::ActiveSpeaker { peer: BEN });
+    bench.event(Event::ActiveSpeaker { peer: BEN });
+    assert_eq!(told(&mut bench, ANN), [Some(BEN)]);
+    bench.join(CEM);
+    bench.connect(CEM);
+    assert_eq!(told(&mut bench, CEM), [Some(BEN)]);
+    bench.leave(BEN);
+    assert_eq!(told(&mut bench, ANN), [None]);
+    bench.event(Event::ActiveSpeaker { peer: BEN });
+    assert!(told(&mut bench, ANN).is_empty(), "it has left");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config::TlsSource;
-use crate::worker::LayoutKind;
+use crate::worker::{LayoutKind, VoiceLimits};
 
 struct Reply {
     status: u16,
@@ -102,12 +102,39 @@ async fn a_created_room_has_an_id_that_can_be_joined() {
 }
 
 #[tokio::test]
+async fn a_created_room_may_forward_more_or_less_than_others() {
+    let mut bench = Bench::new(|settings| {
+        settings.limits.voices = VoiceLimits {
+            audio: Some(16),
+            video: Some(9),
+        };
+    })
+    .await;
+    for (query, audio, video) in [
+        ("", Some(16), Some(9)),
+        ("?audio=8", Some(8), Some(9)),
+        ("?audio=0&last_n=2", None, Some(2)),
+    ] {
+        let reply = bench.get(&format!("/create_room{query}")).await;
+        assert_eq!(reply.status, 200, "{query}");
+        let opened = |command: &Command| match command {
+            Command::OpenRoom { voices, .. } => Some(*voices),
+            _ => None,
+        };
+        let voices = bench.worker.expect("OpenRoom", opened).await;
+        assert_eq!(voices, VoiceLimits { audio, video }, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn malformed_requests_get_a_4xx() {
     let bench = Bench::new(|_| ()).await;
     let long = format!("/stats?room_id={}", "x".repeat(200));
     for (method, path, status) in [
         ("GET", long.as_str(), 400),
         ("GET", "/stats?room_id=%ff", 400),
+        ("GET", "/create_room?audio=-1", 400),
+        ("GET", "/create_room?last_n=65", 400),
         ("GET", "/ws?room_id=%00", 400),
         ("GET", "/ws", 400),
         ("POST", "/stats", 405),

@@ -8,10 +8,11 @@ use super::inspector::Inspector;
 use crate::rtp::header::RtpPacket;
 use crate::rtp::ntp::Ntp;
 use crate::rtp::params::{MediaKind, Ssrc};
-use crate::sfu::DropReason;
+use crate::rtp::red::Red;
 use crate::sfu::ingest::{Place, Stream};
 use crate::sfu::keyframe::KeyframeRequests;
 use crate::sfu::rate::RateMeter;
+use crate::sfu::{DropReason, Redundant};
 
 /// A layer that is silent for longer flows no more, if the track goes on without it.
 const SILENCE: Duration = Duration::from_millis(900);
@@ -179,6 +180,34 @@ impl LayerStream {
         let passed = seq - self.swallowed;
         self.forwarded = self.forwarded.max(Some(passed));
         Ok(passed)
+    }
+
+    /// Marks what a packet of redundant audio brings of packets that have not come. `seq` and `timestamp` are its own.
+    pub(super) fn recover<'p>(
+        &mut self,
+        now: Instant,
+        red: Red<'p>,
+        seq: u64,
+        timestamp: u64,
+        nack: bool,
+    ) -> Redundant<'p> {
+        let Some(stream) = &mut self.stream else {
+            return Redundant::new(red);
+        };
+        let resumed_at = self.resumed_at;
+        Redundant::with_news(red, |distance, block| {
+            let seq = seq.saturating_sub(distance);
+            if seq < resumed_at || !stream.take_recovered(seq) {
+                return false;
+            }
+            let timestamp = timestamp.saturating_sub(u64::from(block.timestamp_offset));
+            let (reception, size) = (&mut stream.reception, block.payload.len());
+            reception.handle_packet(now, seq, timestamp, size, true);
+            if nack {
+                stream.nack.handle_packet(now, seq);
+            }
+            true
+        })
     }
 
     /// A packet of media came, of this temporal layer if the codec shows it.

@@ -8,8 +8,8 @@ use super::layer::LayerStream;
 use crate::ids::TrackKey;
 use crate::rtp::extension::Extensions;
 use crate::rtp::header::RtpPacket;
-use crate::rtp::nack::GapChange;
 use crate::rtp::params::{Codec, Encodings, MediaKind, PayloadParams, ReceiveLine, Ssrc};
+use crate::rtp::red::Red;
 use crate::rtp::rtcp::write;
 use crate::rtp::rtx;
 use crate::sfu::PublishedTrack;
@@ -34,6 +34,7 @@ pub(super) struct Track {
 struct Media<'p> {
     params: PayloadParams,
     payload: &'p [u8],
+    red: Option<Red<'p>>,
     seq: u64,
     recovered: bool,
 }
@@ -104,16 +105,20 @@ impl Track {
             media.payload.len(),
             media.recovered,
         );
-        let overflow =
-            media.params.nack && stream.nack.handle_packet(now, media.seq) == GapChange::Overflow;
+        if media.params.nack {
+            stream.nack.handle_packet(now, media.seq);
+        }
         let descriptor = extensions.dependency_descriptor;
         let shown = layer.inspector.inspect(codec, media.payload, descriptor);
         if shown.keyframe {
+            stream.nack.handle_keyframe(media.seq);
             layer.keyframes.handle_keyframe();
-        } else if overflow && alone && codec.kind() == MediaKind::Video {
-            // Of several layers, those who need this one ask.
+        } else if stream.nack.is_broken() && alone && codec.kind() == MediaKind::Video {
+            // Asked for with every packet until it comes: the request may be lost, too. Of several layers only one that
+            // somebody gets is worth it.
             layer.keyframes.request(now);
         }
+        let broken = stream.nack.is_broken();
         if media.payload.is_empty() && self.codec.is_none() {
             return Err(DropReason::Padding);
         }
@@ -121,6 +126,9 @@ impl Track {
             layer.note_packet(now, shown.temporal, media.payload.len());
         }
         let seq = layer.pass(media.seq, shown.keyframe)?;
+        let red = media
+            .red
+            .map(|red| layer.recover(now, red, media.seq, timestamp, media.params.nack));
         let (generation, shift) = (layer.generation(), layer.shift());
         let resized = shown.size.is_some() && layer.size != shown.size;
         if resized {
@@ -146,9 +154,12 @@ impl Track {
             marker: packet.marker,
             keyframe: shown.keyframe,
             recovered: media.recovered,
+            broken,
             level: extensions.audio_level,
             orientation: extensions.video_orientation,
             dependency_descriptor: descriptor,
+            red,
+            within_red: false,
             payload: media.payload,
         })
     }
@@ -182,6 +193,23 @@ impl Track {
             return Ok(Media {
                 params,
                 payload: packet.payload,
+                red: None,
+                seq,
+                recovered: false,
+            });
+        }
+        if let Some(params) = by(&|params| params.red == Some(payload_type)) {
+            let red = Red::parse(packet.payload).map_err(|_| DropReason::MalformedRed)?;
+            let frame = red.primary();
+            if frame.payload_type != params.payload_type {
+                return Err(DropReason::UnknownPayloadType);
+            }
+            let clock_rate = params.codec.clock_rate();
+            let seq = layer.place(now, packet, clock_rate, &mut self.next_generation)?;
+            return Ok(Media {
+                params,
+                payload: frame.payload,
+                red: Some(red),
                 seq,
                 recovered: false,
             });
@@ -196,6 +224,7 @@ impl Track {
         Ok(Media {
             params,
             payload,
+            red: None,
             seq: stream.place_retransmitted(original)?,
             recovered: true,
         })

@@ -47,6 +47,33 @@ fn video_waits_for_a_keyframe_and_flows_from_there() {
 }
 
 #[test]
+fn what_a_pause_leaves_out_is_no_gap_and_time_goes_on() {
+    let begun = start();
+    let mut subscriber = subscriber();
+    subscriber.attach(2, TRACK, Codec::Opus);
+    let at = |packet: u64| begun + ms(20 * (packet - 1000));
+    let numbers = |subscriber: &mut Subscriber, packet| {
+        let out = sent(subscriber, at(packet), 2, &audio(TRACK, packet));
+        let parsed = RtpPacket::parse(&out).expect("RTP");
+        (parsed.seq, parsed.timestamp)
+    };
+    let (seq, timestamp) = numbers(&mut subscriber, 1000);
+    numbers(&mut subscriber, 1001);
+    subscriber.pause(2);
+    assert_eq!(subscriber.poll_timeout(), None, "no reports meanwhile");
+    let after = numbers(&mut subscriber, 1500);
+    assert_eq!(after, (seq + 2, timestamp + 500 * 960));
+    // Packets from before stay out: their numbers were never given.
+    let mut out = Vec::new();
+    let late = subscriber.forward(at(1501), 2, &audio(TRACK, 1499), &mut out);
+    assert_eq!(late, Err(DropReason::TooOld));
+    assert_eq!(
+        numbers(&mut subscriber, 1501),
+        (seq + 3, timestamp + 501 * 960)
+    );
+}
+
+#[test]
 fn the_packet_speaks_the_language_of_its_leg() {
     let now = start();
     let mut subscriber = subscriber();

@@ -7,10 +7,11 @@ use serde::ser::{SerializeStruct, Serializer};
 
 use super::{mode_name, source_name};
 use crate::ids::PeerId;
+use crate::reach::IceServer;
 use crate::room::{AvailableTrack, DeliveredTrack, ModeReason, Notice, PeerSummary};
 use crate::signalling::figures::ClientFigures;
 use crate::signalling::protocol::layout::layout_name;
-use crate::worker::{Delivery, LayoutTile, MixedLayout, Renegotiation};
+use crate::worker::{self, Delivery, LayoutTile, MixedLayout, Renegotiation, VoiceReport};
 
 /// A message of the server. `Serialize` writes the whole envelope.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +66,11 @@ pub enum ServerMessage {
     },
     /// Everybody in the room.
     RoomPeers(std::sync::Arc<[PeerSummary]>),
+    /// Another dominant speaker.
+    ActiveSpeaker {
+        /// Who; `None`: the last one has left.
+        client_id: Option<PeerId>,
+    },
     /// On which m-line a track sits.
     Delivered(DeliveredTrack),
     /// The tiles of the mixed picture.
@@ -91,6 +97,8 @@ pub struct Welcome {
     pub name: String,
     /// How it receives.
     pub delivery: Delivery,
+    /// Ways to the server beside its candidates.
+    pub ice_servers: Vec<IceServer>,
     /// How its signalling goes on after its socket breaks.
     pub resume: Resumption,
 }
@@ -135,6 +143,23 @@ pub struct VoicePacket {
     pub is_voice: bool,
 }
 
+impl From<&VoiceReport> for VoiceDetected {
+    fn from(report: &VoiceReport) -> Self {
+        let packet = |packet: &worker::VoicePacket| VoicePacket {
+            sequence_no: packet.seq,
+            timestamp: packet.timestamp,
+            audio_level: packet.dbov,
+            is_voice: packet.voice,
+        };
+        VoiceDetected {
+            ssrc: report.ssrc.0,
+            track_id: report.track_id.clone(),
+            stream_id: report.stream_id.clone(),
+            packets: report.packets.iter().map(packet).collect(),
+        }
+    }
+}
+
 impl ServerMessage {
     /// The message's text on the wire.
     pub fn to_json(&self) -> String {
@@ -149,6 +174,7 @@ impl ServerMessage {
                 room_id: room_id.to_owned(),
                 name,
                 delivery,
+                ice_servers: Vec::new(),
                 resume: Resumption::default(),
             }),
             Notice::Answer(sdp) => ServerMessage::Answer(sdp),
@@ -173,6 +199,8 @@ impl ServerMessage {
                 ServerMessage::BitrateAdjusted { track_id, bitrate }
             }
             Notice::NetworkCondition { stable } => ServerMessage::NetworkCondition { stable },
+            Notice::ActiveSpeaker(client_id) => ServerMessage::ActiveSpeaker { client_id },
+            Notice::Voice(report) => ServerMessage::VoiceDetected((&*report).into()),
             Notice::Chat { from, text, at } => ServerMessage::Chat { from, text, at },
             Notice::Stats(stats) => ServerMessage::TrackStats(Box::new((&*stats).into())),
             Notice::Error(text) => ServerMessage::Error(text),
@@ -206,6 +234,7 @@ impl ServerMessage {
             ServerMessage::Error(_) => "error",
             ServerMessage::Mode { .. } => "mode",
             ServerMessage::RoomPeers(_) => "room_peers",
+            ServerMessage::ActiveSpeaker { .. } => "active_speaker",
             ServerMessage::Delivered(_) => "delivered",
             ServerMessage::Layout(_) => "layout",
             ServerMessage::Chat { .. } => "chat",
@@ -237,7 +266,7 @@ enum Data<'a> {
         room_id: &'a str,
         name: &'a str,
         mode: &'static str,
-        ice_servers: [(); 0],
+        ice_servers: &'a [IceServer],
         resume_token: Option<&'a str>,
         resumed: bool,
         sent: u64,
@@ -270,6 +299,9 @@ enum Data<'a> {
     },
     Peers {
         peers: Vec<Peer<'a>>,
+    },
+    Speaker {
+        client_id: Option<String>,
     },
     Delivered {
         mid: &'a str,
@@ -385,6 +417,9 @@ impl<'a> From<&'a ServerMessage> for Data<'a> {
             ServerMessage::RoomPeers(peers) => Data::Peers {
                 peers: peers.iter().map(Peer::from).collect(),
             },
+            ServerMessage::ActiveSpeaker { client_id } => Data::Speaker {
+                client_id: client_id.map(|id| id.to_string()),
+            },
             ServerMessage::Delivered(track) => Data::Delivered {
                 mid: &track.mid,
                 client_id: track.client_id.map(|id| id.to_string()),
@@ -410,14 +445,13 @@ impl<'a> From<&'a ServerMessage> for Data<'a> {
 }
 
 impl<'a> Data<'a> {
-    /// There is no TURN server to name yet: it is told as absent.
     fn welcome(welcome: &'a Welcome) -> Self {
         Data::Welcome {
             client_id: welcome.client_id.to_string(),
             room_id: &welcome.room_id,
             name: &welcome.name,
             mode: mode_name(welcome.delivery),
-            ice_servers: [],
+            ice_servers: &welcome.ice_servers,
             resume_token: welcome.resume.token.as_deref(),
             resumed: welcome.resume.resumed,
             sent: welcome.resume.sent,

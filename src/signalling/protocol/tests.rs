@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::ids::PeerId;
+use crate::reach::IceServer;
 use crate::room::{
     AvailableTrack, DeliveredTrack, LayoutRequest, Mode, ModeReason, PeerSummary, Quality, Request,
     TrackRef,
@@ -152,6 +153,7 @@ fn the_messages_of_part_b() {
             room_id: "1111".into(),
             name: "Ann".into(),
             delivery: Delivery::Mixed,
+            ice_servers: vec![],
             resume: Resumption {
                 token: Some("T0ken".into()),
                 resumed: true,
@@ -161,6 +163,23 @@ fn the_messages_of_part_b() {
         }),
         &format!(
             r#"{{"status":true,"type":"welcome","data":{{"client_id":"00000000000000a1","room_id":"1111","name":"Ann","mode":"mcu","ice_servers":[],"resume_token":"T0ken","resumed":true,"sent":17,"received":4,"server":{{"version":"{version}"}}}}}}"#
+        ),
+    );
+    golden(
+        ServerMessage::Welcome(Welcome {
+            client_id: ANN,
+            room_id: "1111".into(),
+            name: "Ann".into(),
+            delivery: Delivery::Forward,
+            ice_servers: vec![IceServer {
+                urls: vec!["turn:a.example:3478?transport=udp".into()],
+                username: Some("1:a1".into()),
+                credential: Some("secret".into()),
+            }],
+            resume: Resumption::default(),
+        }),
+        &format!(
+            r#"{{"status":true,"type":"welcome","data":{{"client_id":"00000000000000a1","room_id":"1111","name":"Ann","mode":"sfu","ice_servers":[{{"urls":["turn:a.example:3478?transport=udp"],"username":"1:a1","credential":"secret"}}],"resume_token":null,"resumed":false,"sent":0,"received":0,"server":{{"version":"{version}"}}}}}}"#
         ),
     );
     golden(
@@ -214,6 +233,16 @@ fn the_messages_of_part_b() {
             at: 12,
         },
         r#"{"status":true,"type":"chat","data":{"text":"hi","from":"00000000000000a1","at":12}}"#,
+    );
+    golden(
+        ServerMessage::ActiveSpeaker {
+            client_id: Some(ANN),
+        },
+        r#"{"status":true,"type":"active_speaker","data":{"client_id":"00000000000000a1"}}"#,
+    );
+    golden(
+        ServerMessage::ActiveSpeaker { client_id: None },
+        r#"{"status":true,"type":"active_speaker","data":{"client_id":null}}"#,
     );
     golden(
         ServerMessage::Delivered(DeliveredTrack {

@@ -2,8 +2,8 @@
 
 use crate::rtp::params::{Codec, MediaKind, PayloadParams};
 
-/// What an answer says about Opus, whatever was offered (RFC 7587, section 7.1).
-pub(super) const OPUS_FMTP: &str = "minptime=10;useinbandfec=1";
+/// What we say about Opus (RFC 7587, section 6.1): in-band FEC repairs single losses, and who is silent sends nothing.
+const OPUS_FMTP: &str = "minptime=10;useinbandfec=1;usedtx=1";
 
 /// The H.264 that everything decodes and the mixer encodes (RFC 6184, section 8.1).
 const H264_FMTP: &str = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f";
@@ -70,7 +70,15 @@ impl Feedback {
     }
 }
 
-/// A payload type that is accepted, with its retransmissions.
+/// The redundant form of a payload type (RFC 2198).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RedPayload {
+    pub payload_type: u8,
+    /// Listed before the plain form: the client is to send it rather than that.
+    pub preferred: bool,
+}
+
+/// A payload type that is accepted, with its retransmissions and its redundant form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Payload {
     pub payload_type: u8,
@@ -78,6 +86,7 @@ pub(super) struct Payload {
     /// Its format parameters, empty for none.
     pub fmtp: String,
     pub rtx: Option<u8>,
+    pub red: Option<RedPayload>,
     pub feedback: Feedback,
     /// Lower is better, and two payload types of one rank are the same configuration.
     rank: u8,
@@ -90,6 +99,7 @@ impl Payload {
             payload_type: self.payload_type,
             codec: self.codec,
             rtx: self.rtx,
+            red: self.red.map(|red| red.payload_type),
             nack: self.feedback.nack,
             pli: self.feedback.pli,
             fir: self.feedback.fir,
@@ -103,9 +113,44 @@ impl Payload {
         Some(Payload {
             payload_type: theirs.payload_type,
             rtx: self.rtx.and(theirs.rtx),
+            red: self.red.zip(theirs.red).map(|(ours, theirs)| RedPayload {
+                payload_type: theirs.payload_type,
+                ..ours
+            }),
             feedback: self.feedback.and(theirs.feedback),
             ..self.clone()
         })
+    }
+
+    /// The numbers in the m-line, most preferred first; retransmissions stand behind all others.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u8> {
+        let before = self.red.filter(|red| red.preferred);
+        let after = self.red.filter(|red| !red.preferred);
+        let red = |red: RedPayload| red.payload_type;
+        (before.map(red).into_iter())
+            .chain([self.payload_type])
+            .chain(after.map(red))
+    }
+
+    /// The feedback that a description of ours lists. Without a stream for retransmissions a packet is sent again under
+    /// its own number: a publisher of Opus may do that, but encryption forbids it to us (RFC 3711, section 9.1).
+    pub(super) fn feedback_of(&self, receives: bool) -> Feedback {
+        Feedback {
+            nack: self.feedback.nack && (receives || self.rtx.is_some()),
+            ..self.feedback
+        }
+    }
+
+    /// The format parameters that a description of ours has.
+    pub(super) fn own_fmtp(&self) -> String {
+        if self.codec != Codec::Opus {
+            return self.fmtp.clone();
+        }
+        // RFC 7587, section 6.1: who says that it sends stereo is told that stereo is welcome; nobody else is.
+        match parameter(&self.fmtp, "sprop-stereo") {
+            Some("1") => format!("{OPUS_FMTP};stereo=1"),
+            _ => OPUS_FMTP.to_owned(),
+        }
     }
 }
 
@@ -188,6 +233,7 @@ impl PayloadReader {
                 .iter()
                 .copied()
                 .find(|rtx| self.repairs(*rtx, payload_type)),
+            red: self.red_of(payload_type, listed),
             feedback,
             rank,
         })
@@ -202,6 +248,24 @@ impl PayloadReader {
             .value(&self.fmtp, rtx)
             .and_then(|fmtp| parameter(fmtp, "apt"));
         is_rtx && apt.and_then(|apt| apt.parse().ok()) == Some(payload_type)
+    }
+
+    /// RFC 2198, section 5: all blocks of the redundant form are of the one type that it is to repeat.
+    fn red_of(&self, payload_type: u8, listed: &[u8]) -> Option<RedPayload> {
+        let is_red = |red: u8| {
+            let map = self.value(&self.rtpmap, red)?;
+            let fmtp = self.value(&self.fmtp, red)?;
+            let mut blocks = fmtp.split('/').map(|block| block.trim().parse::<u8>());
+            let right = map.eq_ignore_ascii_case("red/48000/2")
+                && blocks.all(|block| block == Ok(payload_type));
+            right.then_some(red)
+        };
+        let at = listed.iter().position(|red| is_red(*red).is_some())?;
+        let plain = listed.iter().position(|plain| *plain == payload_type)?;
+        Some(RedPayload {
+            payload_type: listed[at],
+            preferred: at < plain,
+        })
     }
 
     fn value<'a>(&self, list: &'a [(u8, String)], payload_type: u8) -> Option<&'a str> {
@@ -280,19 +344,37 @@ impl PayloadNumbers {
             self.used |= bit(pt);
         }
         for payload in payloads {
-            self.known.retain(|known| known.rank != payload.rank);
-            self.known.push(payload.clone());
+            let at = (self.known.iter()).position(|known| known.rank == payload.rank);
+            let before = at.map(|at| self.known.swap_remove(at));
+            // A client that leaves RED out of one m-line may take it on another: its answer says.
+            let red = before
+                .filter(|before| before.payload_type == payload.payload_type)
+                .and_then(|before| before.red);
+            self.known.push(Payload {
+                red: payload.red.or(red),
+                ..payload.clone()
+            });
         }
     }
 
     /// The payload type of `codec` on a new m-line of ours. `None`: all numbers are in use.
     pub(super) fn for_offer(&mut self, codec: Codec) -> Option<Payload> {
         if let Some(known) = best_of(&self.known, codec) {
-            return Some(known.clone());
+            return Some(Payload {
+                red: known.red.map(|red| RedPayload {
+                    preferred: false,
+                    ..red
+                }),
+                ..known.clone()
+            });
         }
         let (standard, standard_rtx) = standard_numbers(codec);
         let payload_type = self.allocate(standard)?;
         let rtx = standard_rtx.and_then(|number| self.allocate(number));
+        let red = match codec {
+            Codec::Opus => self.allocate(63),
+            _ => None,
+        };
         let fmtp = match codec {
             Codec::Opus => OPUS_FMTP,
             Codec::H264 => H264_FMTP,
@@ -304,6 +386,10 @@ impl PayloadNumbers {
             codec,
             fmtp: fmtp.to_owned(),
             rtx,
+            red: red.map(|payload_type| RedPayload {
+                payload_type,
+                preferred: false,
+            }),
             feedback: match codec.kind() {
                 MediaKind::Audio => Feedback::AUDIO,
                 MediaKind::Video => Feedback::ALL,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::codecs::{OPUS_FMTP, Payload};
+use super::codecs::{Feedback, Payload};
 use super::description::{Direction, Role, token};
 use super::session::{Line, LineState, MediaLine, Senders, Session};
 use super::{ChannelParams, LocalTransport};
@@ -71,8 +71,8 @@ fn m_line(out: &mut String, line: &Line) -> std::fmt::Result {
     write!(out, "m={} {port} {}", line.media, line.protocol)?;
     match &line.state {
         LineState::Media(media) => {
-            for payload in &media.payloads {
-                write!(out, " {}", payload.payload_type)?;
+            for number in media.payloads.iter().flat_map(Payload::numbers) {
+                write!(out, " {number}")?;
             }
             for rtx in media.payloads.iter().filter_map(|payload| payload.rtx) {
                 write!(out, " {rtx}")?;
@@ -121,7 +121,8 @@ fn media_line(
     )?;
     for payload in &line.payloads {
         let hint = direction.receive && line.kind == MediaKind::Video;
-        payload_type(out, payload, hint.then_some(frame.start_kbps))?;
+        let feedback = payload.feedback_of(direction.receive);
+        payload_type(out, payload, feedback, hint.then_some(frame.start_kbps))?;
     }
     if let Encodings::Rids(rids) = &line.encodings
         && direction.receive
@@ -153,20 +154,22 @@ fn media_line(
     Ok(())
 }
 
-fn payload_type(out: &mut String, payload: &Payload, start_kbps: Option<u32>) -> std::fmt::Result {
+fn payload_type(
+    out: &mut String,
+    payload: &Payload,
+    feedback: Feedback,
+    start_kbps: Option<u32>,
+) -> std::fmt::Result {
     let (number, codec) = (payload.payload_type, payload.codec);
     let (name, clock) = (codec.encoding_name(), codec.clock_rate());
     let channels = if codec == Codec::Opus { "/2" } else { "" };
     write!(out, "a=rtpmap:{number} {name}/{clock}{channels}\r\n")?;
-    for value in payload.feedback.values() {
+    for value in feedback.values() {
         write!(out, "a=rtcp-fb:{number} {value}\r\n")?;
     }
-    let fmtp = match codec {
-        Codec::Opus => OPUS_FMTP,
-        _ => payload.fmtp.as_str(),
-    };
+    let fmtp = payload.own_fmtp();
     // Not of any standard: Chromium's encoder begins there, not at 300 kbit/s.
-    match (fmtp, start_kbps) {
+    match (fmtp.as_str(), start_kbps) {
         ("", None) => {}
         ("", Some(kbps)) => write!(out, "a=fmtp:{number} x-google-start-bitrate={kbps}\r\n")?,
         (fmtp, None) => write!(out, "a=fmtp:{number} {fmtp}\r\n")?,
@@ -176,6 +179,13 @@ fn payload_type(out: &mut String, payload: &Payload, start_kbps: Option<u32>) ->
                 "a=fmtp:{number} {fmtp};x-google-start-bitrate={kbps}\r\n"
             )?;
         }
+    }
+    if let Some(red) = payload.red {
+        let red = red.payload_type;
+        write!(
+            out,
+            "a=rtpmap:{red} red/{clock}{channels}\r\na=fmtp:{red} {number}/{number}\r\n"
+        )?;
     }
     if let Some(rtx) = payload.rtx {
         write!(

@@ -104,6 +104,7 @@ impl Run {
                 peers_per_room: 4,
                 tracks_per_peer: 3,
                 empty_for: Duration::from_secs(10),
+                voices: Default::default(),
                 gone_after: Duration::from_secs(10),
             }),
             worker: WorkerModel::default(),

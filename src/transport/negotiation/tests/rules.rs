@@ -46,12 +46,13 @@ fn a_camera_of_chromium_is_received_as_constrained_baseline_h264_with_its_number
     assert_eq!(
         m_lines(sdp),
         [
-            "m=audio 9 UDP/TLS/RTP/SAVPF 111",
+            "m=audio 9 UDP/TLS/RTP/SAVPF 111 63",
             "m=video 9 UDP/TLS/RTP/SAVPF 108 109"
         ]
     );
     assert!(sdp.contains("a=group:BUNDLE 0 1\r\n"));
-    assert!(sdp.contains("a=fmtp:111 minptime=10;useinbandfec=1\r\n"));
+    assert!(sdp.contains("a=fmtp:111 minptime=10;useinbandfec=1;usedtx=1\r\n"));
+    assert!(sdp.contains("a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n"));
     assert!(sdp.contains(
         "a=fmtp:108 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f;x-google-start-bitrate=1500\r\n"
     ));
@@ -61,7 +62,6 @@ fn a_camera_of_chromium_is_received_as_constrained_baseline_h264_with_its_number
     assert_eq!(sdp.matches("a=candidate:1 1 udp").count(), 1);
     for absent in [
         "goog-remb",
-        "red/",
         "toffset",
         "a=sendrecv",
         "a=msid:",
@@ -82,6 +82,69 @@ fn a_camera_of_chromium_is_received_as_constrained_baseline_h264_with_its_number
     assert_eq!(receive[0].extensions.audio_level, Some(1));
     assert_eq!(bench.port.remote[0].ufrag, "3Fm/");
     assert_eq!(bench.port.remote[0].fingerprints[0].0, "sha-256");
+}
+
+#[test]
+fn redundant_audio_is_answered_in_the_order_of_the_offer_and_offered_behind_the_plain_form() {
+    let mut bench = Bench::new(true);
+    let preferring = CHROMIUM_PUBLISH.replacen("SAVPF 111 63", "SAVPF 63 111", 1);
+    assert_ne!(preferring, CHROMIUM_PUBLISH);
+    bench.offer(&preferring).unwrap();
+    let outputs = bench.drain();
+    let sdp = answer_text(&outputs);
+    assert_eq!(m_lines(sdp)[0], "m=audio 9 UDP/TLS/RTP/SAVPF 63 111");
+    let (receive, _) = lines(&outputs);
+    assert_eq!(receive[0].payloads[0].payload_type, 111);
+    assert_eq!(receive[0].payloads[0].red, Some(63));
+    bench.machine.add_sender(audio(7));
+    bench.machine.allow_offers();
+    let outputs = bench.drain();
+    let offer = (outputs.iter()).find_map(|output| match output {
+        Output::Offer(sdp) => Some(sdp.as_str()),
+        _ => None,
+    });
+    let audio_lines = m_lines(offer.expect("an offer"));
+    assert_eq!(audio_lines[0], "m=audio 9 UDP/TLS/RTP/SAVPF 63 111");
+    assert_eq!(audio_lines[2], "m=audio 9 UDP/TLS/RTP/SAVPF 111 63");
+}
+
+#[test]
+fn nack_for_opus_is_taken_from_a_publisher_and_not_promised_to_a_receiver() {
+    let mut bench = Bench::new(true);
+    let feedback = "a=rtcp-fb:111 transport-cc\r\n";
+    assert!(CHROMIUM_PUBLISH.contains(feedback));
+    let with_nack = format!("{feedback}a=rtcp-fb:111 nack\r\n");
+    let offer = CHROMIUM_PUBLISH.replacen(feedback, &with_nack, 1);
+    bench.offer(&offer).unwrap();
+    let outputs = bench.drain();
+    assert!(answer_text(&outputs).contains("a=rtcp-fb:111 nack\r\n"));
+    assert!(lines(&outputs).0[0].payloads[0].nack);
+    bench.machine.add_sender(audio(7));
+    bench.machine.allow_offers();
+    let outputs = bench.drain();
+    let offer = outputs.iter().find_map(|output| match output {
+        Output::Offer(sdp) => Some(sdp.as_str()),
+        _ => None,
+    });
+    let delivered = offer.and_then(|sdp| sdp.split("m=audio").nth(2));
+    assert!(!delivered.expect("a line of ours").contains("nack"));
+}
+
+#[test]
+fn stereo_is_welcome_to_who_says_that_it_sends_stereo() {
+    for (fmtp, stereo) in [
+        ("minptime=10;useinbandfec=1;sprop-stereo=1", true),
+        ("minptime=10;useinbandfec=1;stereo=1", false),
+    ] {
+        let mut bench = Bench::new(true);
+        let plain = "a=fmtp:111 minptime=10;useinbandfec=1";
+        assert!(CHROMIUM_PUBLISH.contains(plain));
+        let offer = CHROMIUM_PUBLISH.replacen(plain, &format!("a=fmtp:111 {fmtp}"), 1);
+        bench.offer(&offer).unwrap();
+        let outputs = bench.drain();
+        let ours = "a=fmtp:111 minptime=10;useinbandfec=1;usedtx=1;stereo=1\r\n";
+        assert_eq!(answer_text(&outputs).contains(ours), stereo, "{fmtp}");
+    }
 }
 
 #[test]
