@@ -1,6 +1,7 @@
 # make run          build and start the server          make run ARGS="--demo 6" PORT=8080
 # make test         everything that has to hold          make test TESTS="--test harness"   only these integration tests
 # make fuzz         every parser of network bytes against random input (FUZZ_SECONDS each)
+# make soak         an hour of ten people with loss, jitter and drift, in virtual time
 # make bench        every benchmark, with its figures
 # make docker-check what can be checked of the Dockerfile without an engine
 # See the README for what they need; on Debian they install it themselves.
@@ -12,7 +13,7 @@ BENCHES ?= mix composite forward
 PYENV := target/pyenv
 
 BUILD_NEEDS := cmake:cmake nasm:nasm c++:g++ pkg-config:pkg-config
-TEST_NEEDS := chromium:chromium chromedriver:chromium-driver ip:iproute2 nft:nftables ethtool:ethtool unshare:util-linux python3:python3 python3:python3-venv
+TEST_NEEDS := chromium:chromium chromedriver:chromium-driver ip:iproute2 nft:nftables ethtool:ethtool unshare:util-linux python3:python3 python3:python3-venv espeak-ng:espeak-ng aplay:alsa-utils
 
 # The namespace has no way out: whatever cargo downloads has to be there before.
 INSIDE := tests/in-namespace env CARGO_NET_OFFLINE=true $(CARGO)
@@ -20,7 +21,7 @@ INSIDE := tests/in-namespace env CARGO_NET_OFFLINE=true $(CARGO)
 FUZZ_SECONDS ?= 5
 PEERS ?= forward mix
 
-.PHONY: run build test check unit-test browser-test fuzz bench peers docker-check toolchain
+.PHONY: run build test check unit-test browser-test fuzz bench peers docker-check toolchain soak
 
 run: build
 	$(if $(PORT),PORT=$(PORT)) target/release/talksy-unit $(ARGS)
@@ -63,6 +64,11 @@ $(PYENV)/ready: tests/py/requirements.txt
 	python3 -m venv --clear $(PYENV)
 	$(PYENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
+
+# An hour of ten people on a bad network, in virtual time.
+soak: toolchain
+	@.ci/need $(BUILD_NEEDS) $(TEST_NEEDS)
+	$(CARGO) test --locked --test mix_quality -- --ignored --nocapture
 
 bench: toolchain
 	@.ci/need $(BUILD_NEEDS)

@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::Criterion;
+use talksy_mixer::audio::detector::Detector;
 use talksy_mixer::audio::level::Dbfs;
 use talksy_mixer::audio::voice::{Noise, SyntheticVoice};
 use talksy_mixer::audio::{
-    AudioLevel, FRAME_SAMPLES, Mixer, MixerConfig, OwnerId, SILENCE, SourceKind,
+    AudioLevel, FRAME_SAMPLES, Frame, Mixer, MixerConfig, OwnerId, SILENCE, SourceKind,
 };
 use talksy_unit::ids::{PeerId, TrackKey};
 use talksy_unit::mcu::audio::{AudioMix, AudioMixConfig, AudioPacket, AudioRung, AudioTick};
-use talksy_unit::mcu::codec::opus::{OpusEncoder, OpusSettings};
+use talksy_unit::mcu::codec::opus::{OpusDecoder, OpusEncoder, OpusSettings};
 
 /// Participants in a room.
-const SIZES: [usize; 3] = [10, 50, 200];
+const SIZES: [usize; 4] = [3, 10, 50, 200];
 
 /// Ticks before the clock runs: jitter buffers fill, noise floors and delays settle.
 const WARM_UP: u64 = 200;
@@ -115,6 +116,81 @@ struct Measured {
     cpu: Duration,
     decodes: f64,
     encodes: f64,
+    mixes: f64,
+}
+
+/// What each stage costs by itself, in microseconds: the mix as a whole reads no clock while it works.
+struct Stages {
+    decode: f64,
+    vad: f64,
+    mix: f64,
+    encode: f64,
+}
+
+impl Stages {
+    fn measure(recordings: &Recordings) -> Self {
+        const ROUNDS: usize = 4;
+        let packets: Vec<&Bytes> = recordings
+            .voices
+            .iter()
+            .flatten()
+            .map(|(packet, _)| packet)
+            .collect();
+        let mut decoder = OpusDecoder::new().expect("libopus makes decoders");
+        let mut sound: Vec<Frame> = Vec::with_capacity(packets.len());
+        let mut decode = || {
+            sound.clear();
+            for packet in &packets {
+                let decoded = decoder.decode(packet).expect("its own packet");
+                sound.extend(decoded.as_chunks().0);
+            }
+        };
+        let decode = micros_each(packets.len(), &mut decode);
+        let mut detector = Detector::new();
+        let vad = micros_each(sound.len(), &mut || {
+            for frame in &sound {
+                std::hint::black_box(detector.observe(frame, true, true));
+            }
+        });
+        let mut encoder =
+            OpusEncoder::new(OpusSettings::default()).expect("libopus makes encoders");
+        let mut packet = Vec::new();
+        let encode = micros_each(sound.len() / ROUNDS, &mut || {
+            for frame in &sound[..sound.len() / ROUNDS] {
+                packet.clear();
+                encoder
+                    .encode(frame, false, &mut packet)
+                    .expect("libopus encodes any frame");
+            }
+        });
+        // Selecting, ramping, summing and limiting three voices for one mix; detectors are paid for above.
+        let mut mixer = Mixer::new(MixerConfig::default());
+        let ids: Vec<_> = (0..3)
+            .map(|n| mixer.add_source(OwnerId(n), SourceKind::Music))
+            .collect();
+        let mix = micros_each(1000, &mut || {
+            for n in 0..1000 {
+                for (voice, id) in ids.iter().enumerate() {
+                    mixer.feed(*id, &sound[(n + voice * 700) % sound.len()]);
+                }
+                mixer.mix();
+            }
+        });
+        Stages {
+            decode,
+            vad,
+            mix,
+            encode,
+        }
+    }
+}
+
+/// CPU time of `work`, divided by `count`; the second run counts, the first warms up.
+fn micros_each(count: usize, work: &mut dyn FnMut()) -> f64 {
+    work();
+    let began = cpu_time();
+    work();
+    (cpu_time() - began).as_secs_f64() * 1e6 / count as f64
 }
 
 /// CPU time of this thread.
@@ -137,6 +213,7 @@ fn measure(recordings: &Recordings, scene: Scene, participants: usize) -> Measur
     }
     let mut out = AudioTick::default();
     let start = Instant::now();
+    let mut mixes = 0;
     let (mut before, mut began) = (*mix.counters(), Duration::ZERO);
     for tick in 0..WARM_UP + MEASURED {
         if tick == WARM_UP {
@@ -161,6 +238,9 @@ fn measure(recordings: &Recordings, scene: Scene, participants: usize) -> Measur
             );
         }
         mix.tick(now + Duration::from_millis(1), &mut out);
+        if tick >= WARM_UP {
+            mixes += out.frames.len();
+        }
         std::hint::black_box(&out);
     }
     let cpu = (cpu_time() - began) / MEASURED as u32;
@@ -171,6 +251,7 @@ fn measure(recordings: &Recordings, scene: Scene, participants: usize) -> Measur
         cpu,
         decodes: decoded as f64 / MEASURED as f64,
         encodes: encoded as f64 / MEASURED as f64,
+        mixes: mixes as f64 / MEASURED as f64,
     }
 }
 
@@ -186,6 +267,11 @@ fn print_figures() {
         config.opus.expected_loss,
     );
     let recordings = Recordings::new();
+    let stages = Stages::measure(&recordings);
+    println!(
+        "one decode {:.1} µs, one frame of voice detection {:.1} µs, one mix {:.1} µs, one encode {:.1} µs",
+        stages.decode, stages.vad, stages.mix, stages.encode,
+    );
     for scene in [Scene::ThreeSpeak, Scene::AllSpeak, Scene::NoLevels] {
         for participants in SIZES {
             let measured = measure(&recordings, scene, participants);
@@ -200,6 +286,24 @@ fn print_figures() {
                 "figure mix_participants_per_core_n{participants}{} {:.0} participants",
                 scene.suffix(),
                 participants as f64 * 20_000.0 / micros,
+            );
+            // Every frame that is decoded goes through the detector; what is left over is jitter buffers and ranking.
+            let parts = [
+                ("decode", measured.decodes * stages.decode),
+                ("vad", measured.decodes * stages.vad),
+                ("mix", measured.mixes * stages.mix),
+                ("encode", measured.encodes * stages.encode),
+            ];
+            for (name, cost) in parts {
+                println!(
+                    "figure mix_n{participants}{}_{name} {cost:.0} µs a tick",
+                    scene.suffix(),
+                );
+            }
+            let rest = micros - parts.iter().map(|(_, cost)| cost).sum::<f64>();
+            println!(
+                "n {participants}{}: {rest:.0} µs a tick for everything else",
+                scene.suffix()
             );
         }
     }

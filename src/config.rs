@@ -128,6 +128,10 @@ pub struct Arguments {
     #[arg(long, env = "TALKSY_ICE_SERVERS", value_name = "JSON")]
     pub ice_servers: Option<String>,
 
+    /// How many voices of a mixed room are heard at once, the loudest ones (K)
+    #[arg(long, env = "TALKSY_MIX_SPEAKERS", default_value_t = 3)]
+    pub mix_speakers: usize,
+
     /// An empty room is removed after this many seconds
     #[arg(long, env = "TALKSY_ROOM_EMPTY_SECONDS", default_value_t = 60)]
     pub room_empty_seconds: u64,
@@ -277,6 +281,8 @@ pub struct Settings {
     pub turn_peers: String,
     /// ICE servers of the operator.
     pub ice_servers: Vec<IceServer>,
+    /// Voices that are heard at once in a mix.
+    pub mix_speakers: usize,
     /// Limits of each room.
     pub limits: Limits,
     /// Rooms at one time.
@@ -301,6 +307,7 @@ impl Arguments {
             1,
             31_536_000,
         )?;
+        range("--mix-speakers", self.mix_speakers as u64, 1, 16)?;
         range("--max-rooms", self.max_rooms as u64, 1, 1_000_000)?;
         range(
             "--max-peers-per-room",
@@ -340,6 +347,7 @@ impl Arguments {
             turn_port: self.turn_enabled.then_some(self.turn_port),
             turn_peers: self.checked_turn_peers()?,
             ice_servers: ice_servers(self.ice_servers.as_deref().unwrap_or_default())?,
+            mix_speakers: self.mix_speakers,
             limits: Limits {
                 peers_per_room: self.max_peers_per_room,
                 tracks_per_peer: self.max_tracks_per_peer,
@@ -641,6 +649,8 @@ mod tests {
         for args in [
             ["--workers", "0"],
             ["--max-rooms", "0"],
+            ["--mix-speakers", "0"],
+            ["--mix-speakers", "17"],
             ["--demo", "26"],
             ["--max-message-kib", "1"],
             ["--room-empty-seconds", "0"],

@@ -39,6 +39,7 @@ impl Server {
             first_port: 0,
             workers: 1,
             theme: Default::default(),
+            mix_speakers: 3,
         });
         let mut media = media.expect("the media side starts");
         let (sender, events) = mpsc::channel(4096);

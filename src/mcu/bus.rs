@@ -215,6 +215,8 @@ pub struct CodecPools {
     pub video: Pool,
     /// How they look.
     pub theme: Theme,
+    /// How rooms' sound is mixed and encoded.
+    pub sound: AudioMixConfig,
 }
 
 impl CodecPools {
@@ -227,6 +229,7 @@ impl CodecPools {
             audio: Pool::start("audio", audio_threads)?,
             video: Pool::start("video", video_threads)?,
             theme: Theme::default(),
+            sound: AudioMixConfig::default(),
         })
     }
 }
@@ -287,7 +290,7 @@ impl Bus {
         picture.set_theme(pools.theme.clone());
         let audio = AudioJob {
             room,
-            mix: AudioMix::new(AudioMixConfig::default()),
+            mix: AudioMix::new(pools.sound),
             control: audio_commands,
             tap: audio_tap.clone(),
             tick: AudioTick::default(),
@@ -423,15 +426,6 @@ impl Bus {
                 "the picture of a room does not take commands: its codec thread is gone"
             );
         }
-    }
-}
-
-/// The next beat of a clock that neither drifts nor catches up in bursts.
-fn next_beat(due: Instant, now: Instant, interval: Duration) -> Instant {
-    if now.saturating_duration_since(due) > MAX_LAG {
-        now + interval
-    } else {
-        due + interval
     }
 }
 

@@ -24,6 +24,15 @@ const DELAYS: usize = 128;
 /// The largest few of [`DELAYS`] that the target leaves out: about 97 % come in time.
 const LEFT_OUT: usize = 4;
 
+/// What each loss counts, against each packet that came counting 1: from about 1 % of loss on, it adds up.
+const LOSS_COUNTS: u32 = 100;
+
+/// From here on losses are frequent: the delay leaves time for the packet after a lost one, which may carry its copy.
+const LOSSY: u32 = 150;
+
+/// Losses count up to this: eight seconds after the last of many, the delay shrinks again.
+const MOST_LOSS: u32 = 400;
+
 /// How often the target is computed anew, in packets.
 const TARGET_EVERY: u32 = 8;
 
@@ -134,6 +143,7 @@ pub struct JitterBuffer {
     target: i64,
     until_target: u32,
     late_in_a_row: u32,
+    losses: u32,
     overflows: u64,
     stale: u64,
 }
@@ -156,6 +166,7 @@ impl JitterBuffer {
             target: FIRST_TARGET,
             until_target: 0,
             late_in_a_row: 0,
+            losses: 0,
             overflows: 0,
             stale: 0,
         }
@@ -173,6 +184,7 @@ impl JitterBuffer {
         if !self.note_received(seq) {
             return Err(Refused::Duplicate);
         }
+        self.losses = self.losses.saturating_sub(1);
         let timestamp = self.observe(timestamp, arrival);
         if seq < self.played_seq {
             self.late_in_a_row += 1;
@@ -246,6 +258,7 @@ impl JitterBuffer {
                     return Pull::Silence;
                 }
                 let lost = (*samples).min(hole).max(2 * MS);
+                self.losses = (self.losses + LOSS_COUNTS).min(MOST_LOSS);
                 *next_seq += 1;
                 *position += lost;
                 *dry = 0;
@@ -265,6 +278,10 @@ impl JitterBuffer {
     /// Lets time pass for a source that is not played: hands out what would have been played by the tick's end.
     pub fn skip(&mut self, now: Instant, mut skipped: impl FnMut(Bytes)) {
         let end = self.ideal(now) + MIN_TARGET;
+        if matches!(self.state, State::Playing { position, .. } if end - position > MAX_CONCEALED) {
+            // Nothing came for long: what comes next begins a talkspurt.
+            self.state = State::Waiting;
+        }
         while let Some(first) = self.packets.front() {
             if first.timestamp + first.samples > end {
                 break;
@@ -298,6 +315,23 @@ impl JitterBuffer {
     /// Whether a packet waits.
     pub fn has_packets(&self) -> bool {
         !self.packets.is_empty()
+    }
+
+    /// Whether [`Self::pull`] would give the next packet, without a hole before it.
+    pub fn is_next_there(&self) -> bool {
+        let State::Playing {
+            next_seq, position, ..
+        } = self.state
+        else {
+            return false;
+        };
+        let first = self.packets.front();
+        first.is_some_and(|first| first.seq == next_seq && first.timestamp == position)
+    }
+
+    /// Whether it hands out packets, and does not wait for the first one of a talkspurt.
+    pub fn is_playing(&self) -> bool {
+        matches!(self.state, State::Playing { .. })
     }
 
     /// The delay aimed at, in samples.
@@ -458,7 +492,8 @@ impl JitterBuffer {
         } else {
             FIRST_TARGET
         };
-        self.target = (worst - self.fastest + MIN_TARGET).clamp(least, MAX_TARGET);
+        let copy = if self.losses >= LOSSY { MIN_TARGET } else { 0 };
+        self.target = (worst - self.fastest + MIN_TARGET + copy).clamp(least, MAX_TARGET);
     }
 
     /// The timestamp that is to be played at `now`.

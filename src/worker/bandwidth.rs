@@ -196,7 +196,7 @@ impl Worker {
         let mut wishes = Wishes::default();
         let peer = &self.peers[slot];
         let room = self.rooms.get(&peer.room);
-        let dominant = room.and_then(|room| room.voices.dominant());
+        let dominant = room.and_then(|room| room.voices.dominant_for(slot));
         let Receiving::Forward(tracks) = &peer.receiving else {
             return wishes;
         };
@@ -205,10 +205,13 @@ impl Worker {
             .map(|(key, forwarded)| (*key, forwarded.sender))
             .collect();
         for (key, sender) in attached {
-            // What is withheld from everybody takes nothing of anybody's link.
-            let Some(track) = self.tracks.get(&key).filter(|track| !track.withheld) else {
+            let Some(track) = self.tracks.get(&key) else {
                 continue;
             };
+            // What is not forwarded to anybody needs nothing.
+            if track.withheld {
+                continue;
+            }
             let Some(publisher) = self.peers.get_mut(track.publisher) else {
                 continue;
             };

@@ -83,14 +83,15 @@ impl Voices {
         }
     }
 
+    /// Whose picture comes before the other tiles of `slot`: of the others, who was dominant last. `None`: nobody spoke.
+    pub fn dominant_for(&self, slot: Slot) -> Option<Slot> {
+        let spoken = &self.order[..self.spoken];
+        spoken.iter().copied().find(|speaker| *speaker != slot)
+    }
+
     /// Members by how recently they were the dominant speaker: what an allocator of bandwidth serves first.
     pub fn order(&self) -> &[Slot] {
         &self.order
-    }
-
-    /// The dominant speaker, or the last one.
-    pub fn dominant(&self) -> Option<Slot> {
-        self.order.first().copied().filter(|_| self.spoken > 0)
     }
 
     /// The mixer has ended: levels are all there is.

@@ -8,6 +8,7 @@ mod support;
 
 mod call;
 mod churn;
+mod delay;
 mod layouts;
 mod mixed;
 mod old_page;

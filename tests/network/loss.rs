@@ -185,8 +185,8 @@ async fn endure(name: &str, settings: Settings, limits: Limits) {
 /// The SSRCs of one camera and one microphone on one link.
 struct Streams {
     audio: u32,
-    video: u32,
-    rtx: u32,
+    /// Each layer with its retransmissions.
+    video: Vec<(u32, u32)>,
 }
 
 /// What one person's browser says of its call.
@@ -222,14 +222,13 @@ impl View {
 
 impl Streams {
     fn of(tracks: &[Value]) -> Self {
-        let number = |kind, name| {
-            let track = of_kind(tracks, kind).next().unwrap();
-            track[name].as_u64().unwrap_or_default() as u32
-        };
+        let number = |track: &Value, name| track[name].as_u64().unwrap_or_default() as u32;
+        let layers = of_kind(tracks, "video");
         Streams {
-            audio: number("audio", "ssrc"),
-            video: number("video", "ssrc"),
-            rtx: number("video", "rtx"),
+            audio: number(of_kind(tracks, "audio").next().unwrap(), "ssrc"),
+            video: layers
+                .map(|layer| (number(layer, "ssrc"), number(layer, "rtx")))
+                .collect(),
         }
     }
 }
@@ -275,7 +274,9 @@ impl Outcome {
             frames: grown(|v| &v.video, "frames"),
             concealed: grown(|v| &v.audio, "concealed"),
             audio: losses(&link.seen, streams.audio),
-            repairs: Repairs::follow(&link.seen, streams.video, streams.rtx, end),
+            repairs: streams.video.iter().fold(Repairs::default(), |sum, layer| {
+                sum.plus(Repairs::follow(&link.seen, layer.0, layer.1, end))
+            }),
             keyframes: grown(|v| &v.video, "keyframes"),
             requests: grown(|v| &v.video, "plis"),
             pressure: (after.waited - before.waited).as_secs_f64() / seconds,

@@ -44,12 +44,18 @@ impl Ramp {
 #[derive(Clone, Debug, Default)]
 pub struct Gate {
     hold: u8,
+    /// Frames of speech since it opened.
+    spoken: u8,
     weight: f32,
 }
 
 impl Gate {
-    /// 300 ms: shorter pauses inside a sentence stay open.
-    const HOLD_FRAMES: u8 = 15;
+    /// 360 ms: shorter pauses inside a sentence stay open.
+    const HOLD_FRAMES: u8 = 18;
+    /// 80 ms: what may have been a click or a cough is gone soon.
+    const FIRST_HOLD_FRAMES: u8 = 4;
+    /// From so many frames of speech on it is no click.
+    const CONFIRMED_AFTER: u8 = 3;
     /// −1.2 dB per frame.
     const RELEASE: f32 = 0.87;
     /// −40 dB: from here one ramp leads to 0.
@@ -57,23 +63,35 @@ impl Gate {
 
     /// Takes in whether this frame holds speech; returns the weight at the frame's end.
     pub fn update(&mut self, speech: bool) -> f32 {
-        self.hold = if speech {
-            Self::HOLD_FRAMES
+        if speech {
+            self.spoken = self.spoken.saturating_add(1);
+            let hold = if self.is_confirmed() {
+                Self::HOLD_FRAMES
+            } else {
+                Self::FIRST_HOLD_FRAMES
+            };
+            self.hold = self.hold.max(hold);
         } else {
-            self.hold.saturating_sub(1)
-        };
-        self.weight = if self.hold > 0 {
-            1.0
+            self.hold = self.hold.saturating_sub(1);
+        }
+        if self.hold > 0 {
+            self.weight = 1.0;
         } else {
+            self.spoken = 0;
             let released = self.weight * Self::RELEASE;
-            if released < Self::SHUT { 0.0 } else { released }
-        };
+            self.weight = if released < Self::SHUT { 0.0 } else { released };
+        }
         self.weight
     }
 
     /// Speaking, short pauses included.
     pub fn is_open(&self) -> bool {
         self.hold > 0
+    }
+
+    /// Open, and not for a click only.
+    pub fn is_confirmed(&self) -> bool {
+        self.spoken >= Self::CONFIRMED_AFTER
     }
 
     /// The weight after the last frame, 0 to 1.
@@ -107,14 +125,18 @@ mod tests {
     }
 
     #[test]
-    fn the_gate_holds_300_ms_and_is_shut_within_a_second() {
-        let mut gate = Gate::default();
-        assert_eq!(gate.update(true), 1.0);
-        for _ in 0..14 {
-            assert_eq!(gate.update(false), 1.0);
-        }
-        assert!(gate.update(false) < 1.0);
-        let frames = (0..).take_while(|_| gate.update(false) > 0.0).count();
-        assert!((20..50).contains(&frames), "{frames}");
+    fn the_gate_holds_speech_for_360_ms_and_a_click_for_80_and_is_shut_within_a_second() {
+        let open_for = |spoken: usize| {
+            let mut gate = Gate::default();
+            for _ in 0..spoken {
+                assert_eq!(gate.update(true), 1.0);
+            }
+            let held = (0..).take_while(|_| gate.update(false) == 1.0).count();
+            let frames = (0..).take_while(|_| gate.update(false) > 0.0).count();
+            assert!((20..50).contains(&frames), "{frames}");
+            held
+        };
+        assert_eq!(open_for(1), 3);
+        assert_eq!(open_for(3), 17);
     }
 }

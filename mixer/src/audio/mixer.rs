@@ -47,12 +47,19 @@ pub struct MixerConfig {
     pub max_decoded: usize,
 }
 
+impl MixerConfig {
+    /// The configuration in which `top_k` are heard at once.
+    pub fn hearing(top_k: usize) -> Self {
+        MixerConfig {
+            top_k,
+            max_decoded: top_k + 2,
+        }
+    }
+}
+
 impl Default for MixerConfig {
     fn default() -> Self {
-        MixerConfig {
-            top_k: 3,
-            max_decoded: 5,
-        }
+        Self::hearing(3)
     }
 }
 
@@ -104,6 +111,15 @@ impl Mix {
 /// In the mix a source counts this much louder: two of about one loudness do not take turns.
 const HYSTERESIS_DB: f32 = 6.0;
 
+/// A source with levels is decoded for so many ticks now and then, whatever its levels say.
+const LOOK_TICKS: u8 = 10;
+
+/// A look begins so often, at one source after the other...
+const LOOK_EVERY: u64 = 25;
+
+/// ... and at none of them more often than every five seconds: each of N comes to its turn every N / 2 seconds, or 5.
+const LOOK_AGAIN: u64 = 250;
+
 /// Half a second: ticks that a source stays decoded after it was last worth it.
 const AWAKE_TICKS: u8 = 25;
 
@@ -121,6 +137,8 @@ pub struct Mixer {
     /// The shared mix, then K places for those who are heard.
     mixes: Vec<Mix>,
     ranking: Vec<(f32, usize)>,
+    /// At whom is looked although its levels say silence, and for how many ticks more.
+    look: (usize, u8),
     tick: u64,
 }
 
@@ -136,6 +154,7 @@ impl Mixer {
             listeners: HashSet::new(),
             mixes,
             ranking: Vec::new(),
+            look: (0, 0),
             tick: 1,
         }
     }
@@ -150,7 +169,9 @@ impl Mixer {
             self.sources.len() - 1
         });
         self.generations[index] += 1;
-        self.sources[index] = Some(Source::new(owner, kind));
+        let mut source = Source::new(owner, kind);
+        source.looked_at = self.tick;
+        self.sources[index] = Some(source);
         SourceId {
             index,
             generation: self.generations[index],
@@ -201,6 +222,7 @@ impl Mixer {
     /// Decides which sources are to be fed in this tick ([`Mixer::is_wanted`]): those in the mix, those that send
     /// without levels, and the first of those with levels.
     pub fn rank(&mut self) {
+        self.look_at_one();
         self.ranking.clear();
         for (index, source) in self.sources.iter().enumerate() {
             let Some(source) = source.as_ref().filter(|source| !source.removed) else {
@@ -209,6 +231,8 @@ impl Mixer {
             let key = match source.hint {
                 _ if source.place != Place::Out => Some(f32::INFINITY),
                 Hint::NoLevel => Some(f32::INFINITY),
+                Hint::Level(_) if source.understated > 0 => Some(f32::INFINITY),
+                _ if self.look.1 > 0 && self.look.0 == index => Some(f32::INFINITY),
                 _ => source.decode_key(),
             };
             if let Some(key) = key {
@@ -250,9 +274,15 @@ impl Mixer {
 
     /// A source's sound in this tick.
     pub fn feed(&mut self, id: SourceId, frame: &Frame) {
+        self.feed_ahead(id, frame, None);
+    }
+
+    /// The same, with the sound of the next tick where that is known already. It is only listened to: a voice is let
+    /// in before its first syllable, which costs no delay.
+    pub fn feed_ahead(&mut self, id: SourceId, frame: &Frame, ahead: Option<&Frame>) {
         let tick = self.tick;
         if let Some(source) = self.source_mut(id) {
-            source.feed(frame, tick);
+            source.feed(frame, ahead, tick);
         }
     }
 
@@ -381,6 +411,28 @@ impl Mixer {
                 mix.whose = whose;
                 // What its listener heard until now is in the shared delay line, and nothing of its own is.
                 mix.limiter.clone_from(&shared.limiter);
+            }
+        }
+    }
+
+    /// Moves on to the next source whose levels keep it from being decoded: it may speak under a header of silence.
+    fn look_at_one(&mut self) {
+        self.look.1 = self.look.1.saturating_sub(1);
+        if !self.tick.is_multiple_of(LOOK_EVERY) {
+            return;
+        }
+        let count = self.sources.len();
+        let next = (1..=count)
+            .map(|n| (self.look.0 + n) % count)
+            .find(|&index| {
+                let source = self.sources[index].as_ref();
+                let due = |s: &Source| self.tick >= s.looked_at + LOOK_AGAIN;
+                source.is_some_and(|s| !s.decoded && matches!(s.hint, Hint::Level(_)) && due(s))
+            });
+        if let Some(index) = next {
+            self.look = (index, LOOK_TICKS);
+            if let Some(source) = &mut self.sources[index] {
+                source.looked_at = self.tick;
             }
         }
     }

@@ -4,11 +4,14 @@
 //! hinted (RFC 6464 level, or that there is none) and ranked; then the few that were asked for are fed and mixed.
 
 pub mod agc;
+pub mod detector;
 pub mod frame;
 pub mod gain;
 pub mod level;
 pub mod limiter;
+pub mod loudness;
 pub mod mixer;
+pub mod rate;
 pub mod resample;
 mod source;
 pub mod splice;

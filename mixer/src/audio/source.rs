@@ -1,11 +1,12 @@
 //! What the mixer knows about one source.
 
 use super::agc::Agc;
+use super::detector::Detector;
 use super::frame::{Frame, SILENCE};
 use super::gain::{Gate, Ramp};
-use super::level::{Dbfs, NoiseFloor};
+use super::level::Dbfs;
+use super::loudness::KWeighting;
 use super::mixer::{Hint, OwnerId, SourceKind};
-use super::vad::Vad;
 
 /// Its place in the mix. There are K of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,16 +37,19 @@ pub(super) struct Source {
     /// Ticks that it stays decoded after it was last worth it: waking up costs a pre-roll.
     pub awake: u8,
     pub decoded: bool,
+    /// Ticks for which its header levels are not believed to be silence.
+    pub understated: u16,
+    /// The tick in which it was last decoded whatever its levels said, or came.
+    pub looked_at: u64,
     fed: bool,
+    /// The frame of the next tick has been looked at already.
+    looked_ahead: bool,
     heard_at: u64,
-    vad: Vad,
-    floor: NoiseFloor,
+    detector: Detector,
+    weighting: KWeighting,
     gate: Gate,
     agc: Agc,
 }
-
-/// Over the noise floor by this, a sound may be speech.
-const SPEECH_OVER_FLOOR_DB: f32 = 6.0;
 
 /// What a header level is worth less where the sender itself hears no voice.
 const UNVOICED_DB: f32 = 10.0;
@@ -56,6 +60,9 @@ const DECODED_DB: f32 = 6.0;
 /// Less distrusted than this, a header is believed without its sound.
 const TRUSTED_DB: f32 = 6.0;
 
+/// A header this far below the sound is no measure of it.
+const UNDERSTATED_DB: f32 = 30.0;
+
 /// Shared sound below this is silence.
 const MUSIC_GATE: Dbfs = Dbfs(-60.0);
 
@@ -64,7 +71,16 @@ const MUSIC_PRIORITY_DB: f32 = 20.0;
 
 impl Source {
     const LOWEST_SCORE: f32 = -99.0;
-    const MAX_DISTRUST_DB: f32 = 20.0;
+    /// Enough to put full scale below a whisper: who shouts in its headers only is out of the ranking within three seconds.
+    const MAX_DISTRUST_DB: f32 = 60.0;
+    /// 20 dB a second while it is heard to say nothing.
+    const DISTRUST: f32 = 0.4;
+    /// 100 dB a second while it is heard to speak.
+    const TRUST: f32 = 2.0;
+    /// 5 dB a second while nobody listens to it: it gets another chance.
+    const FORGET: f32 = 0.1;
+    /// Half a minute: who spoke under a header of silence is decoded for that long whatever its headers say.
+    const UNDERSTATED_TICKS: u16 = 1500;
 
     pub fn new(owner: OwnerId, kind: SourceKind) -> Self {
         Source {
@@ -79,10 +95,13 @@ impl Source {
             distrust: 0.0,
             awake: 0,
             decoded: false,
+            understated: 0,
+            looked_at: 0,
             fed: false,
+            looked_ahead: false,
             heard_at: 0,
-            vad: Vad::new(),
-            floor: NoiseFloor::new(),
+            detector: Detector::new(),
+            weighting: KWeighting::new(),
             gate: Gate::default(),
             agc: Agc::new(),
         }
@@ -92,20 +111,34 @@ impl Source {
     pub fn prime(&mut self, frame: &Frame, tick: u64) {
         self.continue_at(tick);
         if self.kind == SourceKind::Voice {
-            self.vad.update(frame);
+            self.detector.prime(frame);
         }
     }
 
-    pub fn feed(&mut self, frame: &Frame, tick: u64) {
+    /// This tick's sound and, if it is known already, the next one's: so the gate is open before a word begins.
+    pub fn feed(&mut self, frame: &Frame, ahead: Option<&Frame>, tick: u64) {
         self.frame.copy_from_slice(frame);
         self.fed = true;
         self.continue_at(tick);
+        if Dbfs::of(frame) == Dbfs::SILENCE {
+            // Covers samples that are not finite: they must not reach a sum.
+            self.frame.fill(0.0);
+        }
+        if !std::mem::take(&mut self.looked_ahead) {
+            self.observe(frame);
+        }
+        if let Some(ahead) = ahead {
+            self.observe(ahead);
+            self.looked_ahead = true;
+        }
     }
 
     /// The detector starts anew where its sound does not continue.
     fn continue_at(&mut self, tick: u64) {
         if tick > self.heard_at + 1 {
-            self.vad.reset();
+            self.detector.reset();
+            self.weighting.reset();
+            self.looked_ahead = false;
         }
         self.heard_at = tick;
     }
@@ -130,7 +163,7 @@ impl Source {
 
     fn may_be_sound(&self, level: Dbfs) -> bool {
         match self.kind {
-            SourceKind::Voice => self.floor.above(level) > SPEECH_OVER_FLOOR_DB,
+            SourceKind::Voice => self.detector.stands_out(level),
             SourceKind::Music => level > MUSIC_GATE,
         }
     }
@@ -142,16 +175,17 @@ impl Source {
         }
     }
 
-    /// Takes in this tick's frame, or in its absence what the header said.
+    /// Takes in what the header said where there is no sound.
     pub fn analyse(&mut self) {
+        self.understated = self.understated.saturating_sub(1);
         match (self.fed, self.hint) {
-            (true, _) => self.analyse_heard(),
+            (true, _) => {}
             (false, Hint::Level(level)) => {
-                self.distrust = (self.distrust - 0.1).max(0.0);
+                self.distrust = (self.distrust - Self::FORGET).max(0.0);
                 let level = level.dbfs();
                 let trusted = self.distrust < TRUSTED_DB;
                 let speech = trusted && self.hint_is_voice() && self.may_be_sound(level);
-                self.floor.update(level);
+                self.detector.note_level(level, !self.gate.is_open());
                 self.judge(level, speech);
             }
             (false, _) => self.judge(Dbfs::SILENCE, false),
@@ -162,35 +196,32 @@ impl Source {
         matches!(self.hint, Hint::Level(level) if level.voice)
     }
 
-    fn analyse_heard(&mut self) {
-        let level = Dbfs::of(&*self.frame);
-        if level == Dbfs::SILENCE {
-            // Covers samples that are not finite: they must not reach a sum.
-            self.frame.fill(0.0);
+    /// Takes in one frame of sound, this tick's or the one after it.
+    fn observe(&mut self, frame: &Frame) {
+        if self.kind == SourceKind::Music {
+            let level = Dbfs::of(frame);
+            return self.judge(level, level > MUSIC_GATE);
         }
-        match self.kind {
-            SourceKind::Voice => {
-                let above = self.floor.above(level) > SPEECH_OVER_FLOOR_DB;
-                let probability = if above || self.gate.is_open() {
-                    self.vad.update(&self.frame)
-                } else {
-                    self.vad.idle(&self.frame);
-                    0.0
-                };
-                self.floor.update(level);
-                let speech = above && probability > Vad::VOICE;
-                if speech {
-                    self.distrust = (self.distrust - 2.0).max(0.0);
-                } else if above {
-                    self.distrust = (self.distrust + 0.4).min(Self::MAX_DISTRUST_DB);
-                }
-                if speech && probability > Vad::CERTAIN {
-                    self.agc.update(level);
-                }
-                self.judge(level, speech);
+        let open = self.gate.is_open();
+        let verdict = self.detector.observe(frame, open, self.gate.is_confirmed());
+        let claims =
+            matches!(self.hint, Hint::Level(level) if self.detector.stands_out(level.dbfs()));
+        if verdict.speech {
+            self.distrust = (self.distrust - Self::TRUST).max(0.0);
+            let silence = matches!(self.hint, Hint::Level(level) if level.dbfs().0 < verdict.level.0 - UNDERSTATED_DB);
+            if silence && self.gate.is_confirmed() {
+                self.understated = Self::UNDERSTATED_TICKS;
             }
-            SourceKind::Music => self.judge(level, level > MUSIC_GATE),
+        } else if verdict.stands_out || claims {
+            self.distrust = (self.distrust + Self::DISTRUST).min(Self::MAX_DISTRUST_DB);
         }
+        if open || verdict.speech {
+            let power = self.weighting.power(frame);
+            if verdict.certain {
+                self.agc.update(power);
+            }
+        }
+        self.judge(verdict.level, verdict.speech);
     }
 
     fn judge(&mut self, level: Dbfs, sound: bool) {

@@ -5,6 +5,8 @@
 pub struct AudioCounters {
     /// Ticks in which something was mixed.
     pub ticks: u64,
+    /// Ticks that a stall of the machine has cost.
+    pub ticks_given_up: u64,
     /// Packets decoded to be heard.
     pub decodes: u64,
     /// Packets decoded for a decoder that wakes up.

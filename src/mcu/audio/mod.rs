@@ -20,6 +20,7 @@ use talksy_mixer::audio::{
 };
 
 pub use self::counters::{AudioCounters, AudioDrops};
+pub use self::source::SourceDelay;
 use self::source::{AudioSource, Voice};
 use self::stream::Streams;
 use super::codec::opus::OpusSettings;
@@ -233,11 +234,18 @@ impl AudioMix {
             level,
             payload,
         } = packet;
+        let empty = payload.is_empty();
         match source.jitter.push(seq, timestamp, arrival, payload) {
             Ok(()) => source.note_packet(level),
             Err(Refused::Late) => dropped.late += 1,
             Err(Refused::Duplicate) => dropped.duplicate += 1,
-            Err(Refused::Malformed) => dropped.malformed += 1,
+            Err(Refused::Malformed) => {
+                dropped.malformed += 1;
+                // Without content it is padding.
+                if !empty {
+                    source.shut_out();
+                }
+            }
         }
     }
 
@@ -292,6 +300,19 @@ impl AudioMix {
         self.encode(out);
     }
 
+    /// How late a source is played; `None`: it is unknown, or does not play.
+    pub fn delay(&self, track: TrackKey, now: Instant) -> Option<SourceDelay> {
+        self.sources.get(&track)?.delay(now)
+    }
+
+    /// Leaves out `ticks` that a stall has cost: the clock of the packets goes on with time.
+    pub fn give_up(&mut self, ticks: u32) {
+        self.timestamp = self
+            .timestamp
+            .wrapping_add(ticks.wrapping_mul(FRAME_SAMPLES as u32));
+        self.counters.ticks_given_up += u64::from(ticks);
+    }
+
     /// What has been done so far.
     pub fn counters(&self) -> &AudioCounters {
         &self.counters
@@ -309,14 +330,14 @@ impl AudioMix {
             if !self.mixer.is_wanted(id) {
                 self.spare_voices.extend(source.sleep());
                 source.skip(now);
-            } else if let Some(frame) = decoded(
+            } else if let Some((frame, ahead)) = decoded(
                 source,
                 now,
                 &mut self.mixer,
                 &mut self.spare_voices,
                 &mut self.counters,
             ) {
-                self.mixer.feed(id, frame);
+                self.mixer.feed_ahead(id, frame, ahead);
             }
             note_lost_in_buffer(source, &mut self.counters);
         }
@@ -388,14 +409,14 @@ impl AudioMix {
     }
 }
 
-/// The frame of a source that the mixer wants; wakes it up where it sleeps.
+/// The frame of a source that the mixer wants, and the one after it as far as it is there; wakes it up where it sleeps.
 fn decoded<'a>(
     source: &'a mut AudioSource,
     now: Instant,
     mixer: &mut Mixer,
     spare: &mut Vec<Voice>,
     counters: &mut AudioCounters,
-) -> Option<&'a Frame> {
+) -> Option<(&'a Frame, Option<&'a Frame>)> {
     if !source.is_awake() {
         let voice = match spare.pop() {
             Some(voice) => voice,

@@ -1,7 +1,7 @@
 //! One source of the mix: its jitter buffer, and, while somebody may hear it, its decoder.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use talksy_mixer::audio::resample::DriftResampler;
@@ -35,6 +35,18 @@ const FADE_IN: usize = 240;
 /// Steps in which made-up sound fades, as [`Pull::Dry`] counts them.
 const DRY_STEPS: f32 = 5.0;
 
+/// Ticks for which a source is not heard that sent what no encoder sends: a second. (SRTP lets nothing through that was damaged on its way.)
+const NOT_HEARD_AFTER_GARBAGE: u32 = 50;
+
+/// How late a source is played, after the arrival of a packet that the network did not hold up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceDelay {
+    /// What it is.
+    pub delay: Duration,
+    /// What the jitter of the last packets calls for.
+    pub target: Duration,
+}
+
 /// See the module.
 pub(super) struct AudioSource {
     pub peer: PeerId,
@@ -45,6 +57,8 @@ pub(super) struct AudioSource {
     history: VecDeque<Bytes>,
     level: Option<AudioLevel>,
     since_packet: u32,
+    /// Ticks for which it is not heard yet, because of what it sent.
+    shut_out: u32,
     awake: Option<Voice>,
 }
 
@@ -59,6 +73,7 @@ impl AudioSource {
             history: VecDeque::with_capacity(PRE_ROLL + 1),
             level: None,
             since_packet: SILENT_AFTER,
+            shut_out: 0,
             awake: None,
         }
     }
@@ -69,10 +84,20 @@ impl AudioSource {
         self.level = level;
     }
 
+    /// It sent a packet that no encoder makes: what else it sends may be noise at full scale.
+    pub fn shut_out(&mut self) {
+        self.shut_out = NOT_HEARD_AFTER_GARBAGE;
+    }
+
     /// What the mixer can know before anything is decoded. Newer than the sound that is played: a voice is noticed,
     /// and its decoder awake, before its first syllable.
     pub fn hint(&mut self) -> Hint {
         if self.muted || self.since_packet >= SILENT_AFTER {
+            return Hint::Silent;
+        }
+        if self.shut_out > 0 {
+            self.shut_out -= 1;
+            self.since_packet += 1;
             return Hint::Silent;
         }
         self.since_packet += 1;
@@ -121,15 +146,33 @@ impl AudioSource {
         self.since_packet = SILENT_AFTER;
     }
 
-    /// Whether what is played is as old as the target delay wants it, within 15 ms.
-    #[cfg(test)]
-    pub fn delay_is_near_target(&self, now: Instant) -> bool {
-        let buffered = self.awake.as_ref().map_or(0, |voice| voice.sound.len());
-        self.jitter.lag(now, buffered).abs() < 720
+    /// How late it is played; `None` while nothing plays.
+    pub fn delay(&self, now: Instant) -> Option<SourceDelay> {
+        let buffered = self.awake.as_ref()?.sound.len();
+        let target = self.jitter.target() as i64;
+        let lag = self
+            .jitter
+            .is_playing()
+            .then(|| self.jitter.lag(now, buffered))?;
+        let micros = |samples: i64| Duration::from_micros((samples.max(0) * 125 / 6) as u64);
+        Some(SourceDelay {
+            delay: micros(target + lag),
+            target: micros(target),
+        })
     }
 
-    /// The sound of this tick. `None`: asleep, or silent for as long as anybody would hear it.
-    pub fn next_frame(&mut self, now: Instant, counters: &mut AudioCounters) -> Option<&Frame> {
+    /// The sound of this tick, and that of the next one where its packet is there already. `None`: asleep, or silent
+    /// for as long as anybody would hear it.
+    pub fn next_frame(
+        &mut self,
+        now: Instant,
+        counters: &mut AudioCounters,
+    ) -> Option<(&Frame, Option<&Frame>)> {
+        if self.shut_out > 0 {
+            self.skip(now);
+            return None;
+        }
+        let undecodable = counters.undecodable;
         let voice = self.awake.as_mut()?;
         voice.follow_clock(now, &mut self.jitter, counters);
         while voice.sound.len() < voice.resampler.needed() {
@@ -141,7 +184,18 @@ impl AudioSource {
         }
         voice.shorten_if_late(now, &mut self.jitter, &mut self.history, counters);
         voice.cut_frame();
-        (!voice.frame_is_silent).then_some(&*voice.frame)
+        if voice.sound.len() < FRAME_SAMPLES && self.jitter.is_next_there() {
+            let pull = self.jitter.pull(now);
+            if let Pull::Packet { payload, .. } = &pull {
+                remember(&mut self.history, payload.clone());
+            }
+            voice.play(pull, counters);
+        }
+        if counters.undecodable > undecodable {
+            self.shut_out = NOT_HEARD_AFTER_GARBAGE;
+            return None;
+        }
+        (!voice.frame_is_silent).then_some((&*voice.frame, voice.sound.first_chunk()))
     }
 }
 

@@ -131,6 +131,20 @@ impl Repairs {
         repairs
     }
 
+    /// Both together.
+    pub fn plus(mut self, other: Repairs) -> Self {
+        self.packets += other.packets;
+        self.lost += other.lost;
+        self.recoverable += other.recoverable;
+        self.repaired += other.repaired;
+        self.retransmissions += other.retransmissions;
+        self.lost_again += other.lost_again;
+        self.needless += other.needless;
+        self.times.extend(other.times);
+        self.times.sort();
+        self
+    }
+
     /// The time within which this share (0 to 1) of the repairs was there.
     pub fn time(&self, share: f64) -> Duration {
         let at = (self.times.len() as f64 * share) as usize;

@@ -356,12 +356,13 @@ fn only_the_loudest_are_decoded_and_those_without_levels() {
         let decode: Vec<SourceId> = wanted(&mixer, &ids);
         mixer.mix();
         decoded = decode.len();
+        // One more is looked at now and then: its levels may be wrong.
         if n == 99 {
-            assert_eq!(decode, [ids[99]]);
+            assert!(decode.len() <= 2 && decode.contains(&ids[99]), "{decode:?}");
         }
-        assert!(decode.len() <= 6);
+        assert!(decode.len() <= 7);
     }
-    assert_eq!(decoded, 5);
+    assert!((5..=6).contains(&decoded), "{decoded}");
     assert!([0, 1, 2, 3, 99].iter().all(|i| mixer.is_wanted(ids[*i])));
     assert!(mixer.is_speaking(ids[10]), "by its header");
     assert!(!mixer.is_speaking(ids[50]));
@@ -436,4 +437,77 @@ fn a_stale_source_does_nothing_even_when_its_place_is_taken() {
     }
     assert!(!mixer.is_heard(new) && !mixer.is_heard(old));
     assert!(shared(&mixer).is_silent());
+}
+
+/// Runs a room whose sources say something else in their headers than in their sound; counts the ticks from `from` on
+/// in which the first one is heard.
+fn heard_among_liars(
+    seconds: usize,
+    from: usize,
+    mut levels: impl FnMut(usize, u8) -> AudioLevel,
+    others: u64,
+) -> (usize, usize) {
+    let mut mixer = Mixer::new(MixerConfig::default());
+    let mut talker = Talker::new(&mut mixer, 1, 120.0, -30.0);
+    let mut liars: Vec<(SourceId, Noise)> = (0..others)
+        .map(|n| {
+            let id = mixer.add_source(OwnerId(10 + n), SourceKind::Voice);
+            (id, Noise::new(n, -62.0))
+        })
+        .collect();
+    let (mut heard, mut liars_heard) = (0, 0);
+    for n in 0..seconds * 50 {
+        talker.voice.next_frame(&mut talker.frame);
+        let dbov = -Dbfs::of(&talker.frame).0 as u8;
+        mixer.hint(talker.id, Hint::Level(levels(0, dbov)));
+        for (at, (id, _)) in liars.iter().enumerate() {
+            mixer.hint(*id, Hint::Level(levels(at + 1, 62)));
+        }
+        mixer.rank();
+        let mut frame = SILENCE;
+        for (id, noise) in &mut liars {
+            noise.next_frame(&mut frame);
+            if mixer.is_wanted(*id) {
+                mixer.feed(*id, &frame);
+            }
+        }
+        if mixer.is_wanted(talker.id) {
+            mixer.feed(talker.id, &talker.frame);
+        }
+        mixer.mix();
+        heard += usize::from(n >= from && mixer.is_heard(talker.id));
+        liars_heard += liars.iter().filter(|(id, _)| mixer.is_heard(*id)).count();
+    }
+    (heard, liars_heard)
+}
+
+#[test]
+fn twenty_who_shout_in_their_headers_only_are_not_heard_and_keep_no_voice_out_for_long() {
+    let honest = |n: usize, dbov: u8| AudioLevel {
+        dbov: if n == 0 { dbov } else { 0 },
+        voice: true,
+    };
+    let (heard, liars_heard) = heard_among_liars(60, 15 * 50, honest, 20);
+    println!(
+        "figure mix_heard_among_shouting_headers {:.1} %",
+        heard as f32 / 22.5
+    );
+    assert!(heard > 45 * 50 * 3 / 4, "{heard} of 2250 ticks");
+    // A header opens the gate of a source that sleeps, once, for as long as the gate holds; what is heard then is its noise.
+    assert!(liars_heard <= 20 * 18, "{liars_heard}");
+}
+
+#[test]
+fn a_voice_under_a_header_of_silence_is_found_by_the_looks_that_go_round() {
+    let silent = |_: usize, _: u8| AudioLevel {
+        dbov: 127,
+        voice: false,
+    };
+    // 20 sources: each is looked at within ten seconds, and a look may fall into a pause.
+    let (heard, _) = heard_among_liars(60, 30 * 50, silent, 20);
+    println!(
+        "figure mix_heard_under_silent_header {:.1} %",
+        heard as f32 / 15.0
+    );
+    assert!(heard > 30 * 50 * 3 / 4, "{heard} of 1500 ticks");
 }
