@@ -205,8 +205,7 @@ impl Worker {
             .map(|(key, forwarded)| (*key, forwarded.sender))
             .collect();
         for (key, sender) in attached {
-            // What is withheld from everybody takes nothing of anybody's link.
-            let Some(track) = self.tracks.get(&key).filter(|track| !track.withheld) else {
+            let Some(track) = self.tracks.get(&key) else {
                 continue;
             };
             let Some(publisher) = self.peers.get_mut(track.publisher) else {
