@@ -205,7 +205,8 @@ impl Worker {
             .map(|(key, forwarded)| (*key, forwarded.sender))
             .collect();
         for (key, sender) in attached {
-            let Some(track) = self.tracks.get(&key) else {
+            // What is withheld from everybody takes nothing of anybody's link.
+            let Some(track) = self.tracks.get(&key).filter(|track| !track.withheld) else {
                 continue;
             };
             let Some(publisher) = self.peers.get_mut(track.publisher) else {
