@@ -41,6 +41,16 @@ enum Offer {
     Sent,
 }
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Letting go of a connection does not end it: its driver would answer for it for ever.
+        let connection = self.connection.clone();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { connection.close().await });
+        }
+    }
+}
+
 impl Session {
     pub(super) async fn open(
         config: ParticipantConfig,

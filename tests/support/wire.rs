@@ -49,6 +49,12 @@ impl Wire {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
+    /// Closes the socket in good order, as a page does that is left, and waits for the server's end.
+    pub async fn close(mut self) {
+        self.socket.close(None).await.unwrap();
+        while let Some(Ok(_)) = self.socket.next().await {}
+    }
+
     /// The next message: type and data. `None` when the socket has ended.
     pub async fn next(&mut self) -> Option<(String, Value)> {
         loop {
