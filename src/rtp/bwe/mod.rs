@@ -192,6 +192,7 @@ impl Estimator {
         let mut arrived = false;
         for (seq, tick) in feedback.packets() {
             let Some(tick) = tick else {
+                self.history.miss(seq);
                 continue;
             };
             let Some(packet) = self.history.arrive(seq) else {
