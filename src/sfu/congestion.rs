@@ -28,6 +28,11 @@ impl Congestion {
         self.pacer.note_sent(now, size + OVERHEAD);
     }
 
+    /// As [`Self::handle_sent`] for the padding of a probe: what goes beyond the pace on purpose delays no picture.
+    pub fn handle_padding(&mut self, now: Instant, number: Option<u16>, size: usize) {
+        self.estimator.handle_sent(now, number, size);
+    }
+
     /// Transport-wide feedback of the peer.
     pub fn handle_feedback(&mut self, now: Instant, feedback: &Feedback<'_>) {
         self.estimator.handle_feedback(now, feedback);

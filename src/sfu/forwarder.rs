@@ -497,11 +497,11 @@ impl Stream {
         };
         let header_len = fields.write(&self.line.extensions, &extensions, out);
         let body = out.len();
+        self.last_timestamp = fields.timestamp;
         match red {
             Some((redundant, _)) => redundant.write(format.payload_type, out),
             None => out.extend_from_slice(packet.payload),
         }
-        self.last_timestamp = fields.timestamp;
         self.numbering.renumber(packet.codec, &mut out[body..]);
         self.packets += 1;
         self.bytes += (out.len() - body) as u64;

@@ -150,7 +150,10 @@ impl Client {
         }
         let mut padding = self.congestion.estimator.poll_padding(at) as i64;
         while padding > 0 {
-            self.send(now, at, link, PADDING);
+            self.number = self.number.wrapping_add(1);
+            self.congestion
+                .handle_padding(at, Some(self.number), PADDING);
+            self.transmit(now, link, PADDING);
             padding -= PADDING as i64 + 44;
         }
         let fell = self.congestion.estimator.decreases() != self.decreases;
@@ -221,6 +224,10 @@ impl Client {
     fn send(&mut self, now: u64, at: Instant, link: &mut Link, size: usize) {
         self.number = self.number.wrapping_add(1);
         self.congestion.handle_sent(at, Some(self.number), size);
+        self.transmit(now, link, size);
+    }
+
+    fn transmit(&mut self, now: u64, link: &mut Link, size: usize) {
         let (arrival, waited) = link.send(now, size + 44);
         self.waited = self.waited.max(waited);
         if let Some(arrival) = arrival {

@@ -205,13 +205,10 @@ impl Worker {
             .map(|(key, forwarded)| (*key, forwarded.sender))
             .collect();
         for (key, sender) in attached {
-            let Some(track) = self.tracks.get(&key) else {
+            // What is withheld from everybody takes nothing of anybody's link.
+            let Some(track) = self.tracks.get(&key).filter(|track| !track.withheld) else {
                 continue;
             };
-            // What is not forwarded to anybody needs nothing.
-            if track.withheld {
-                continue;
-            }
             let Some(publisher) = self.peers.get_mut(track.publisher) else {
                 continue;
             };

@@ -308,10 +308,11 @@ impl Worker {
             };
             let forwarding = peer.session.forward(now, sender, packet);
             wants_keyframe |= forwarding == Forwarding::WantsKeyframe;
-            wants_keyframe |= packet.broken && forwarding == Forwarding::Queued;
             if forwarding == Forwarding::Held {
                 self.next_timer = self.next_timer.min(peer.wake_for_pacer());
             }
+            wants_keyframe |=
+                packet.broken && matches!(forwarding, Forwarding::Queued | Forwarding::Held);
             if forwarding == Forwarding::Queued && !std::mem::replace(&mut peer.dirty, true) {
                 self.dirty.push(slot);
             }

@@ -109,8 +109,8 @@ pub(super) struct Worker {
     poll: Poll,
     commands: Receiver<Command>,
     bus: Receiver<BusOutput>,
-    load: Arc<Load>,
     pub(super) next_timer: Instant,
+    load: Arc<Load>,
     pub(super) trials: Trials,
     /// A copy of the datagram that is tried.
     pub(super) scratch: Vec<u8>,

@@ -90,7 +90,7 @@ fn the_gain_of_a_steady_talker_stays_within_a_decibel_and_a_half_and_never_steps
     for n in [0, 1, 2, 3, 8] {
         for dbfs in [-30.0, -20.0, -12.0] {
             let voice = voices::monologue(n, 60.0, dbfs);
-            let mixed = room::mix(&[voice.clone()]).shared;
+            let mixed = room::mix(std::slice::from_ref(&voice)).shared;
             // By 100 ms: what a listener would hear as pumping.
             let gains: Vec<f64> = voice
                 .chunks(5 * FRAME_SAMPLES)

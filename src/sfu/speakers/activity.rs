@@ -77,6 +77,7 @@ impl Activity {
     /// Takes the level of a packet of `slots` times 20 ms. Its loudness in decibels above digital silence, if it is
     /// loud.
     pub fn push(&mut self, now: Instant, level: AudioLevel, slots: u32) -> Option<u8> {
+        self.catch_up(now);
         let loudness = FULL_SCALE.saturating_sub(level.dbov).min(LOUDEST);
         let needed = if level.voice {
             QUIETEST
@@ -90,7 +91,6 @@ impl Activity {
             Some(false) => {}
         }
         let loud = stands_out && self.is_believed();
-        self.catch_up(now);
         let newest = self.slot_at(now) + EARLY;
         // The floor knows what was claimed; the windows know what is believed.
         for _ in 0..slots.clamp(1, 6) {

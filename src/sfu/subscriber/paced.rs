@@ -97,7 +97,11 @@ impl Subscriber {
             .iter_mut()
             .find_map(|sender| sender.pad(now, leg, out));
         match header_len {
-            Some(_) => self.note_sent(now, out.len() - start),
+            Some(_) => {
+                let number = self.leg.take_number();
+                let size = out.len() - start;
+                self.congestion.handle_padding(now, number, size);
+            }
             None => self.congestion.estimator.abandon_probe(now),
         }
         header_len

@@ -195,12 +195,12 @@ impl ServerMessage {
             Notice::Mode { delivery, reason } => ServerMessage::Mode { delivery, reason },
             Notice::Peers(peers) => ServerMessage::RoomPeers(peers),
             Notice::Layout(layout) => ServerMessage::Layout(layout),
-            Notice::ActiveSpeaker(client_id) => ServerMessage::ActiveSpeaker { client_id },
-            Notice::Voice(report) => ServerMessage::VoiceDetected((&*report).into()),
             Notice::BitrateAdjusted { track_id, bitrate } => {
                 ServerMessage::BitrateAdjusted { track_id, bitrate }
             }
             Notice::NetworkCondition { stable } => ServerMessage::NetworkCondition { stable },
+            Notice::ActiveSpeaker(client_id) => ServerMessage::ActiveSpeaker { client_id },
+            Notice::Voice(report) => ServerMessage::VoiceDetected((&*report).into()),
             Notice::Chat { from, text, at } => ServerMessage::Chat { from, text, at },
             Notice::Stats(stats) => ServerMessage::TrackStats(Box::new((&*stats).into())),
             Notice::Error(text) => ServerMessage::Error(text),
