@@ -172,7 +172,8 @@ async fn endure(name: &str, settings: Settings, limits: Limits) {
     let after = (View::of(&anna).await, View::of(&ben).await);
 
     let (_, metrics) = server.get("/metrics").await;
-    let is_bandwidth = |line: &&str| line.contains("bandwidth") && !line.starts_with('#');
+    let is_bandwidth =
+        |line: &&str| line.starts_with("talksy_pauses") || line.starts_with("talksy_estimate");
     for line in metrics.lines().filter(is_bandwidth) {
         println!("{name}: {line}");
     }

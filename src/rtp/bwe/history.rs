@@ -35,6 +35,8 @@ pub struct History {
     packets: Vec<SentPacket>,
     /// Everything before has been counted.
     settled: u64,
+    /// The highest number that feedback was about; 0: none yet.
+    covered: u64,
 }
 
 /// Packets whose fate became certain.
@@ -65,6 +67,25 @@ impl History {
             arrived: false,
             missed: false,
         };
+    }
+
+    /// Feedback is about the packet whose number ends in `seq`: the bytes before it that no feedback was about, because
+    /// the message was lost.
+    pub fn cover(&mut self, seq: u16) -> u32 {
+        let seq = self.seqs.peek(seq);
+        if seq <= self.covered || self.seqs.highest().is_none_or(|highest| seq > highest) {
+            return 0;
+        }
+        let before = std::mem::replace(&mut self.covered, seq);
+        if before == 0 {
+            return 0;
+        }
+        let skipped = (before + 1).max(seq.saturating_sub(CAPACITY - 1))..seq;
+        skipped
+            .map(|seq| self.packets[(seq % CAPACITY) as usize])
+            .filter(|packet| !packet.arrived && !packet.missed)
+            .map(|packet| packet.size)
+            .sum()
     }
 
     /// Feedback covers the packet whose number ends in `seq`, and it had not arrived by then.
@@ -159,6 +180,16 @@ mod tests {
         history.arrive(5);
         let late = history.settle(450_000);
         assert_eq!((late.received, late.lost), (3, 0), "5 came late");
+    }
+
+    #[test]
+    fn what_lost_feedback_was_about_is_known_by_the_next() {
+        let mut history = History::default();
+        for n in 0..10u16 {
+            history.insert(n, u64::from(n), 100, 0);
+        }
+        let skipped: Vec<u32> = [1u16, 2, 5, 4, 6, 300].map(|n| history.cover(n)).into();
+        assert_eq!(skipped, [0, 0, 200, 0, 0, 0]);
     }
 
     #[test]
