@@ -171,6 +171,20 @@ async fn endure(name: &str, settings: Settings, limits: Limits) {
     let end = Instant::now();
     let after = (View::of(&anna).await, View::of(&ben).await);
 
+    let (_, metrics) = server.get("/metrics").await;
+    let is_bandwidth =
+        |line: &&str| line.starts_with("talksy_pauses") || line.starts_with("talksy_estimate");
+    for line in metrics.lines().filter(is_bandwidth) {
+        println!("{name}: {line}");
+    }
+    let counts = ["network_condition", "bitrate_adjusted"];
+    for (who, person) in [("Anna", &anna), ("Ben", &ben)] {
+        let told = person.browser.counted().await["messages"].clone();
+        println!(
+            "{name}: {who} was told {:?}",
+            counts.map(|kind| told[kind].as_u64())
+        );
+    }
     // What Ben sends is received by the server, which repairs it; Anna's own link is good.
     Outcome::new(&before.0, &after.0, &after.1.sent, &up, end)
         .judge(&format!("{name}_up"), &limits);

@@ -24,6 +24,8 @@ pub struct SentPacket {
     pub cluster: u32,
     /// It is known to have arrived.
     pub arrived: bool,
+    /// Feedback said that it had not.
+    pub missed: bool,
 }
 
 /// A ring by number; allocates with its first packet.
@@ -33,6 +35,8 @@ pub struct History {
     packets: Vec<SentPacket>,
     /// Everything before has been counted.
     settled: u64,
+    /// The highest number that feedback was about; 0: none yet.
+    covered: u64,
 }
 
 /// Packets whose fate became certain.
@@ -61,7 +65,36 @@ impl History {
             size,
             cluster,
             arrived: false,
+            missed: false,
         };
+    }
+
+    /// Feedback is about the packet whose number ends in `seq`: the bytes before it that no feedback was about, because
+    /// the message was lost.
+    pub fn cover(&mut self, seq: u16) -> u32 {
+        let seq = self.seqs.peek(seq);
+        if seq <= self.covered || self.seqs.highest().is_none_or(|highest| seq > highest) {
+            return 0;
+        }
+        let before = std::mem::replace(&mut self.covered, seq);
+        if before == 0 {
+            return 0;
+        }
+        let skipped = (before + 1).max(seq.saturating_sub(CAPACITY - 1))..seq;
+        skipped
+            .map(|seq| self.packets[(seq % CAPACITY) as usize])
+            .filter(|packet| !packet.arrived && !packet.missed)
+            .map(|packet| packet.size)
+            .sum()
+    }
+
+    /// Feedback covers the packet whose number ends in `seq`, and it had not arrived by then.
+    pub fn miss(&mut self, seq: u16) {
+        let seq = self.seqs.peek(seq);
+        let slot = self.packets.get_mut((seq % CAPACITY) as usize);
+        if let Some(packet) = slot.filter(|packet| packet.seq == seq) {
+            packet.missed = true;
+        }
     }
 
     /// The packet whose number ends in `seq`, if its arrival is news; from now on it is none.
@@ -76,7 +109,9 @@ impl History {
         Some(*packet)
     }
 
-    /// Counts the packets that were sent [`SETTLE`] before `newest`, the latest departure that has arrived.
+    /// Counts the packets that were sent [`SETTLE`] before `newest`, the latest departure that has arrived. Those that no
+    /// feedback was about are not counted: feedback is lost, too, and would count every loss on the way back dozens of
+    /// times.
     pub fn settle(&mut self, newest: u64) -> Settled {
         let mut counts = Settled::default();
         let Some(highest) = self.seqs.highest() else {
@@ -91,7 +126,7 @@ impl History {
                 }
                 if packet.arrived {
                     counts.received += 1;
-                } else {
+                } else if packet.missed {
                     counts.lost += 1;
                 }
             }
@@ -136,11 +171,25 @@ mod tests {
         for n in [0u16, 1, 3, 4, 9] {
             history.arrive(n);
         }
+        // Nothing was heard of 7 and 8.
+        for n in [2u16, 5, 6] {
+            history.miss(n);
+        }
         let early = history.settle(SETTLE_MICROS + 100_000);
         assert_eq!((early.received, early.lost), (2, 1));
         history.arrive(5);
         let late = history.settle(450_000);
         assert_eq!((late.received, late.lost), (3, 0), "5 came late");
+    }
+
+    #[test]
+    fn what_lost_feedback_was_about_is_known_by_the_next() {
+        let mut history = History::default();
+        for n in 0..10u16 {
+            history.insert(n, u64::from(n), 100, 0);
+        }
+        let skipped: Vec<u32> = [1u16, 2, 5, 4, 6, 300].map(|n| history.cover(n)).into();
+        assert_eq!(skipped, [0, 0, 200, 0, 0, 0]);
     }
 
     #[test]
@@ -150,6 +199,7 @@ mod tests {
             history.insert(n as u16, u64::from(n), 100, 0);
         }
         assert!(history.arrive(50).is_none());
+        (0..=u16::MAX).for_each(|seq| history.miss(seq));
         let counts = history.settle(u64::MAX / 2);
         assert_eq!(u64::from(counts.lost), CAPACITY);
     }

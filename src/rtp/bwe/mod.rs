@@ -190,8 +190,11 @@ impl Estimator {
         let at = self.micros(now);
         let base = self.unwrap_reference(feedback.reference_time) * REFERENCE_TICKS * TICK_MICROS;
         let mut arrived = false;
+        let mut unknown = 0;
         for (seq, tick) in feedback.packets() {
+            unknown += self.history.cover(seq);
             let Some(tick) = tick else {
+                self.history.miss(seq);
                 continue;
             };
             let Some(packet) = self.history.arrive(seq) else {
@@ -200,7 +203,10 @@ impl Estimator {
             arrived = true;
             let arrival = base + tick * TICK_MICROS;
             self.newest = self.newest.max(packet.sent);
-            self.acked.handle_packet(arrival, packet.size);
+            // What a lost message was about has most likely arrived: without it, every lost message would look like a
+            // path that carries half.
+            let size = packet.size + std::mem::take(&mut unknown);
+            self.acked.handle_packet(arrival, size);
             self.trendline.handle_packet(packet.sent, arrival);
             if packet.cluster != 0 {
                 self.prober

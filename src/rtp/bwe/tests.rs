@@ -88,6 +88,29 @@ fn silence_of_a_peer_that_used_to_answer_lowers_the_estimate() {
 }
 
 #[test]
+fn feedback_that_is_lost_on_its_way_is_no_loss_of_what_was_sent() {
+    let t0 = Instant::now();
+    let (mut estimator, mut recorder) = (Estimator::default(), Recorder::default());
+    let mut out = Vec::new();
+    for n in 0..2000u16 {
+        let now = t0 + ms(u64::from(n) * 10);
+        estimator.handle_sent(now, Some(n), 1000);
+        recorder.handle_packet(now + ms(30), n);
+        if n % 10 == 9 {
+            // Every third message is lost.
+            if n % 30 == 9 {
+                out.clear();
+                while recorder.poll(now + ms(30), Ssrc(1), Ssrc(2), 1100, &mut out) {}
+            } else {
+                feedback(&mut estimator, &mut recorder, now + ms(30));
+            }
+        }
+    }
+    assert_eq!(estimator.loss(), 0.0);
+    assert!(estimator.loss.bound().is_none());
+}
+
+#[test]
 fn the_reference_time_wraps() {
     let mut estimator = Estimator::default();
     let first = estimator.unwrap_reference(0xff_fffe);
