@@ -320,8 +320,12 @@ document.addEventListener('keydown', (event) => {
   if (button) $(button).click();
 });
 window.addEventListener('online', () => session?.networkChanged());
+// The event also tells of every new guess of speed and delay; only another kind of network is another network.
+let network = navigator.connection?.type;
 navigator.connection?.addEventListener?.('change', () => {
-  if (navigator.onLine) session?.networkChanged();
+  const before = network;
+  network = navigator.connection.type;
+  if (navigator.onLine && before !== network) session?.networkChanged();
 });
 document.addEventListener('visibilitychange', keepAwake);
 window.addEventListener('pagehide', (event) => {

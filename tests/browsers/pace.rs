@@ -24,6 +24,8 @@ async fn a_720p_camera_is_seen_in_half_a_second_and_at_full_size_in_two() {
         Person::open(&server, "room_id=hd", Camera::hd(RED), LOW_VOICE),
         Person::viewer(&server, "room_id=hd"),
     );
+    // No larger layer is forwarded than its tile shows.
+    viewer.browser.resize(1600, 1000).await;
     viewer.start().await;
     viewer.wait("talksy.clientId").await;
     let started = "const at = __bench.now(); document.querySelector('#start').click(); return at;";

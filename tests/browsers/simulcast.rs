@@ -41,6 +41,8 @@ async fn a_viewer_moves_among_three_sizes_without_a_freeze_and_only_the_wanted_o
         Person::open(&server, "room_id=layers", Camera::hd(RED), LOW_VOICE),
         Person::viewer(&server, "room_id=layers"),
     );
+    // No larger layer is forwarded than its tile shows.
+    viewer.browser.resize(1600, 1000).await;
     viewer.start().await;
     anna.join().await;
     let tile = Person::tile_of(&anna.id().await);
