@@ -176,11 +176,12 @@ impl Stage {
     /// The server offers because of a newcomer; before the page hears of it, it makes an offer of its own.
     async fn offers_cross(&mut self) {
         self.agrees().await;
-        self.page("hold()").await;
+        // From here on: if the page asked now, the reply would be kept behind the offer, and the page would wait for it.
+        self.page("rude(); hold();").await;
         let before = self.anna.browser.counted().await["localOffers"].clone();
         self.somebody_joins().await;
         self.anna.wait("held() > 0").await;
-        self.page("rude(); add();").await;
+        self.page("add()").await;
         self.anna
             .wait(&format!("__bench.localOffers > {before}"))
             .await;
