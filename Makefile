@@ -42,11 +42,12 @@ check: toolchain
 	.ci/mixer-dependencies
 	$(CARGO) build --locked --workspace --benches
 
+# Fuzz targets are programs that do not end by themselves.
 unit-test: toolchain
 	@.ci/need $(BUILD_NEEDS) $(TEST_NEEDS)
-	$(CARGO) test --locked --workspace --lib --bins --no-run
-	$(INSIDE) test --workspace --lib --bins
-	$(INSIDE) test --workspace --doc
+	$(CARGO) test --locked --workspace --exclude talksy-fuzz --lib --bins --no-run
+	$(INSIDE) test --workspace --exclude talksy-fuzz --lib --bins
+	$(INSIDE) test --workspace --exclude talksy-fuzz --doc
 
 # Every parser of network bytes, for a few seconds each: make fuzz FUZZ_SECONDS=600
 fuzz: toolchain
