@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use talksy_unit::rtp::demux::{DatagramKind, classify};
 use talksy_unit::rtp::params::{MediaKind, ReceiveLine, Ssrc};
-use talksy_unit::sfu::Publisher as Ingest;
+use talksy_unit::sfu::{DropReason, Publisher as Ingest};
 
 use super::connection::Connection;
 use super::publisher::NUMBER_AT;
@@ -233,9 +233,14 @@ impl Subscriber {
                     self.tally.bad += 1;
                     return;
                 };
-                let Ok(packet) = self.ingest.handle_rtp(now, &datagram[..opened.len]) else {
-                    self.tally.bad += 1;
-                    return;
+                let packet = match self.ingest.handle_rtp(now, &datagram[..opened.len]) {
+                    Ok(packet) => packet,
+                    // A probe of the server's estimator.
+                    Err(DropReason::Padding) => return,
+                    Err(_) => {
+                        self.tally.bad += 1;
+                        return;
+                    }
                 };
                 self.tally.recovered += u64::from(packet.recovered);
                 let number = packet
