@@ -1,10 +1,9 @@
 //! Sound of other rates: `rubato`'s synchronous resampler behind a small face.
 
-use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Resampler};
 
 use super::frame::{FRAME_SAMPLES, Frame, SAMPLE_RATE};
-use super::resample::WrongLength;
+use super::resample::{WrongLength, process_exactly};
 
 /// A rate that cannot be converted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,19 +58,7 @@ impl RateConverter {
     /// # Errors
     /// [`WrongLength`] for any other number; nothing has been taken then.
     pub fn process(&mut self, input: &[f32], frame: &mut Frame) -> Result<(), WrongLength> {
-        let wrong = WrongLength {
-            needed: self.needed(),
-            given: input.len(),
-        };
-        if wrong.needed != wrong.given {
-            return Err(wrong);
-        }
-        let source = InterleavedSlice::new(input, 1, input.len()).map_err(|_| wrong)?;
-        let mut sink = InterleavedSlice::new_mut(frame, 1, FRAME_SAMPLES).map_err(|_| wrong)?;
-        self.fft
-            .process_into_buffer(&source, &mut sink, None)
-            .map_err(|_| wrong)?;
-        Ok(())
+        process_exactly(&mut self.fft, input, frame)
     }
 
     /// Forgets what it heard.

@@ -53,19 +53,7 @@ impl DriftResampler {
 
     /// Makes the next frame from exactly [`Self::needed`] samples.
     pub fn process(&mut self, input: &[f32], frame: &mut Frame) -> Result<(), WrongLength> {
-        let wrong = WrongLength {
-            needed: self.needed(),
-            given: input.len(),
-        };
-        if wrong.needed != wrong.given {
-            return Err(wrong);
-        }
-        let source = InterleavedSlice::new(input, 1, input.len()).map_err(|_| wrong)?;
-        let mut sink = InterleavedSlice::new_mut(frame, 1, FRAME_SAMPLES).map_err(|_| wrong)?;
-        self.slip
-            .process_into_buffer(&source, &mut sink, None)
-            .map_err(|_| wrong)?;
-        Ok(())
+        process_exactly(&mut self.slip, input, frame)
     }
 
     /// Back to speed 1, with no error pending.
@@ -73,6 +61,27 @@ impl DriftResampler {
         self.slip.reset();
         self.set_speed(1.0);
     }
+}
+
+/// Makes a frame from exactly as many samples as the resampler asks for; of any other number nothing is taken.
+pub(super) fn process_exactly(
+    resampler: &mut impl Resampler<f32>,
+    input: &[f32],
+    frame: &mut Frame,
+) -> Result<(), WrongLength> {
+    let wrong = WrongLength {
+        needed: resampler.input_frames_next(),
+        given: input.len(),
+    };
+    if wrong.needed != wrong.given {
+        return Err(wrong);
+    }
+    let source = InterleavedSlice::new(input, 1, input.len()).map_err(|_| wrong)?;
+    let mut sink = InterleavedSlice::new_mut(frame, 1, FRAME_SAMPLES).map_err(|_| wrong)?;
+    resampler
+        .process_into_buffer(&source, &mut sink, None)
+        .map_err(|_| wrong)?;
+    Ok(())
 }
 
 impl Default for DriftResampler {
