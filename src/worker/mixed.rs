@@ -1,10 +1,11 @@
 //! The mixed delivery: the room's bus, its listeners, and its streams on their way to them.
 
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
-use crate::ids::RoomKey;
+use crate::ids::{PeerId, RoomKey};
 use crate::mcu::audio::{AudioLevel, AudioPacket, MixId};
 use crate::mcu::bus::{Bus, BusOutput, MixedAudio, Rung};
 use crate::mcu::feed::VideoPacket;
@@ -18,7 +19,7 @@ use crate::worker::figures::mixed_track_id;
 use crate::worker::session::Forwarding;
 use crate::worker::state::{MixedPair, MixedTrack, Receiving, is_mixable};
 use crate::worker::thread::Worker;
-use crate::worker::{Event, LayoutWish, MixedLayout, SourceType};
+use crate::worker::{Avatar, Event, LayoutWish, MixedLayout, SourceType};
 
 /// Stream and track ids of the mixed pair.
 pub(super) const MIXED_STREAM: &str = "mixed";
@@ -209,7 +210,7 @@ impl Worker {
                 speaking: peer.speaking.is_speaking(),
                 muted,
                 camera_off,
-                avatar: None,
+                avatar: peer.avatar.clone(),
             });
         }
         bus.set_participants(participants);
@@ -232,6 +233,16 @@ impl Worker {
         if let (true, Some(layout)) = (pair.listening, layout) {
             self.emit(slot, |peer| Event::Layout { peer, layout });
         }
+    }
+
+    /// It outlives the bus, and is seen from the next picture on.
+    pub(super) fn set_avatar(&mut self, id: PeerId, avatar: Option<Arc<Avatar>>) {
+        let Some(peer) = self.peer_mut(id) else {
+            return;
+        };
+        peer.avatar = avatar;
+        let room = peer.room;
+        self.update_bus(room);
     }
 
     /// The wish outlives the bus. What the bus says next is told to everybody: it is the answer.
