@@ -45,6 +45,8 @@ pub struct Seen {
     pub age: usize,
     /// How much it is like that one, dB.
     pub psnr: f64,
+    /// Most of it is the grey of a decoder that has nothing.
+    pub grey: bool,
 }
 
 /// Runs the chain for `frames` frames. Gives for each of them, as far as there was a picture, all tiles as seen; and
@@ -82,11 +84,12 @@ pub fn run(frames: u64, loss: &[f64]) -> (Vec<Vec<Seen>>, f64) {
             bytes += unit.len();
             let decoded = decoder.decode(unit).expect("a good access unit");
             let canvas = decoded.picture.expect("a picture for each");
-            let all = senders.iter().zip(&tiles);
-            seen.push(
-                all.map(|(sender, tile)| sender.seen(canvas.y, *tile, frame))
-                    .collect(),
-            );
+            let all = tiles.iter().zip(films);
+            let look = |(tile, film): (&Rect, &Film)| look(canvas.y, *tile, film, frame);
+            seen.push(all.map(look).collect());
+            if frame + 1 == frames {
+                keep(canvas, loss);
+            }
         }
     }
     let seconds = frames as f64 / FPS as f64;
@@ -113,7 +116,15 @@ fn look(canvas: Plane<'_>, tile: Rect, film: &Film, now: u64) -> Seen {
     Seen {
         age: (now as usize + LOOP - shown) % LOOP,
         psnr: psnr(canvas, tile, &film.ideals[shown]),
+        grey: is_grey(canvas, tile),
     }
+}
+
+fn is_grey(canvas: Plane<'_>, tile: Rect) -> bool {
+    let rows = tile.y..tile.y + tile.height;
+    let pixels = rows.flat_map(|y| &canvas.row(y)[tile.x..][..tile.width]);
+    let grey = pixels.filter(|luma| luma.abs_diff(128) <= 4).count();
+    2 * grey > tile.width * tile.height
 }
 
 /// Keeps what the viewer saw last, to be looked at.

@@ -72,6 +72,8 @@ fn one_bad_line_costs_the_others_no_frame() {
     let wrong = longest_wrong(&seen, 4);
     println!("the bad line's tile was wrong for {wrong} frames on end");
     assert!(wrong > 0);
+    let grey = seen.iter().filter(|tiles| tiles[4].grey).count();
+    assert_eq!(grey, 0, "a card or an old picture, but nothing grey");
 }
 
 fn is_right(seen: &Seen) -> bool {

@@ -39,6 +39,9 @@ enum State {
         decoder: Box<Decoder>,
         /// They are wrong until the next keyframe.
         damaged: bool,
+        /// Parts of the last keyframe were missing. There was nothing to conceal them with: they are grey, and so
+        /// is what follows.
+        grey: bool,
     },
 }
 
@@ -123,9 +126,15 @@ impl Source {
             self.state = State::Decoding {
                 decoder: Box::new(decoder),
                 damaged: false,
+                grey: false,
             };
         }
-        let State::Decoding { decoder, damaged } = &mut self.state else {
+        let State::Decoding {
+            decoder,
+            damaged,
+            grey,
+        } = &mut self.state
+        else {
             return;
         };
         let Ok(decoded) = decoder.decode(&unit.data) else {
@@ -136,7 +145,12 @@ impl Source {
         stats.decoded += 1;
         stats.damaged += u64::from(decoded.damaged);
         *damaged = decoded.damaged || (!unit.keyframe && (*damaged || unit.broken));
-        let Some(view) = decoded.picture else {
+        *grey = match unit.keyframe {
+            true => decoded.damaged || decoded.picture.is_none(),
+            false => *grey,
+        };
+        // The last good picture stays.
+        let Some(view) = decoded.picture.filter(|_| !*grey) else {
             return;
         };
         self.picture.copy_from(view, unit.orientation);
