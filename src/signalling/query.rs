@@ -197,7 +197,7 @@ mod tests {
         .expect("valid");
         assert_eq!(query.request.mode, Mode::Sfu);
         assert_eq!(query.request.max_receive_bps, None);
-        assert_eq!(query.complaints.len(), 2);
+        assert_eq!(query.complaints.len(), 3);
     }
 
     #[test]
