@@ -304,7 +304,7 @@ mod tests {
         ] {
             assert!(told(text).contains(words), "{text}: {}", told(text));
         }
-        let nine = vec!["640x360@20:400"; 9].join(",");
+        let nine = ["640x360@20:400"; 9].join(",");
         assert!(told(&nine).contains("9 rungs"));
     }
 
