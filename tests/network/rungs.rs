@@ -75,9 +75,10 @@ async fn a_mixed_viewer_on_a_slow_link_moves_down_the_ladder_and_up_again_withou
     tokio::join!(good.join(), slow.join());
     let rises = |least| format!("document.querySelector('{MIXED}').videoHeight >= {least}");
     let falls = |most| format!("document.querySelector('{MIXED}').videoHeight <= {most}");
+    let largest = rises(720);
     tokio::join!(
-        good.browser.wait_until(&rises(720), RISES_WITHIN),
-        slow.browser.wait_until(&rises(720), RISES_WITHIN),
+        good.browser.wait_until(&largest, RISES_WITHIN),
+        slow.browser.wait_until(&largest, RISES_WITHIN),
     );
     for person in [&good, &slow] {
         person.browser.eval(LOOK, vec![MIXED.into()]).await;
@@ -98,7 +99,7 @@ async fn a_mixed_viewer_on_a_slow_link_moves_down_the_ladder_and_up_again_withou
     }
     let since = Instant::now();
     far.link.set(Way::Down, Settings::default());
-    slow.browser.wait_until(&rises(720), RISES_WITHIN).await;
+    slow.browser.wait_until(&largest, RISES_WITHIN).await;
     println!("figure rung_up_again_ms {} ms", since.elapsed().as_millis());
 
     let busy = (waited() - before).as_secs_f64() / began.elapsed().as_secs_f64();
