@@ -11,7 +11,7 @@ use talksy_unit::ids::{PeerId, TrackKey};
 use talksy_unit::mcu::codec::h264::{Decoder, Encoder, EncoderConfig};
 use talksy_unit::mcu::feed::VideoPacket;
 use talksy_unit::mcu::source::VideoSource;
-use talksy_unit::mcu::video::{Participant, VideoConfig, VideoMix, VideoRung, VideoTick};
+use talksy_unit::mcu::video::{Ladder, Participant, VideoMix, VideoRung, VideoTick};
 use talksy_unit::rtp::h264::Packetizer;
 
 use crate::film::{Film, number_in};
@@ -36,7 +36,7 @@ const CANVAS: EncoderConfig = EncoderConfig {
     fps: FPS as u32,
     bitrate: 1_500_000,
 };
-const RUNG: VideoRung = VideoRung::Standard;
+const RUNG: VideoRung = VideoRung::landscape(0);
 
 /// What a viewer sees in one tile of one frame.
 #[derive(Clone, Copy, Debug)]
@@ -53,10 +53,7 @@ pub struct Seen {
 /// the mean bitrate of what the viewer got, in kbit/s. `loss` is the share of lost packets of each sender.
 pub fn run(frames: u64, loss: &[f64]) -> (Vec<Vec<Seen>>, f64) {
     let start = Instant::now();
-    let mut mix = VideoMix::new(VideoConfig {
-        standard: CANVAS,
-        ..VideoConfig::default()
-    });
+    let mut mix = VideoMix::new(Ladder::new(vec![CANVAS]));
     let ids = 0..loss.len() as u64;
     let mut senders: Vec<Sender> = ids.map(|id| Sender::new(id, loss[id as usize])).collect();
     mix.set_participants(senders.iter().map(Sender::participant).collect());
