@@ -56,21 +56,28 @@ fn main() {
     }
     println!("assembly with AVX2: {}", has_avx2_assembly());
     for (input, sender) in INPUTS {
-        let mut streams = Vec::new();
-        for people in PEOPLE {
-            for (rung, canvas) in RUNGS {
-                let name = format!("composite_{people}x{input}_{rung}");
-                if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(*part)) {
-                    continue;
-                }
-                if streams.is_empty() {
-                    streams = (0..SCENES as u64)
-                        .map(|seed| stream(seed, sender))
-                        .collect();
-                }
-                let passes = (0..PASSES).map(|_| pass(&streams, people, canvas));
-                report(&name, canvas.fps, &passes.collect::<Vec<_>>());
-            }
+        let wants =
+            |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(*part));
+        let rooms = PEOPLE
+            .iter()
+            .flat_map(|people| RUNGS.map(|rung| (*people, rung)));
+        let rooms: Vec<_> = rooms
+            .map(|(people, (rung, canvas))| {
+                (format!("composite_{people}x{input}_{rung}"), people, canvas)
+            })
+            .filter(|(name, ..)| wants(name))
+            .collect();
+        if rooms.is_empty() {
+            continue;
+        }
+        let streams: Vec<Stream> = (0..SCENES as u64)
+            .map(|seed| stream(seed, sender))
+            .collect();
+        for (name, people, canvas) in rooms {
+            let passes: Vec<Costs> = (0..PASSES)
+                .map(|_| pass(&streams, people, canvas))
+                .collect();
+            report(&name, canvas.fps, &passes);
         }
     }
 }
