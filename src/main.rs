@@ -50,7 +50,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         tcp_port: settings.media_tcp_port,
         workers: settings.workers,
         theme: settings.theme.clone(),
-        mix_speakers: settings.mix_speakers,
+        sound: settings.sound,
     })?;
     let turn = settings
         .turn_port

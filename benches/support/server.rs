@@ -39,7 +39,7 @@ impl Server {
             first_port: 0,
             workers: 1,
             theme: Default::default(),
-            mix_speakers: 3,
+            sound: talksy_unit::mcu::audio::AudioMixConfig::default(),
         });
         let mut media = media.expect("the media side starts");
         let (sender, events) = mpsc::channel(4096);

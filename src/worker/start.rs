@@ -4,9 +4,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use talksy_mixer::audio::MixerConfig;
 use talksy_mixer::video::Theme;
 
+use crate::mcu::audio::AudioMixConfig;
 use crate::mcu::bus::CodecPools;
 use crate::transport::candidates::{Advertised, CandidateError, interfaces};
 use crate::transport::{Identity, TransportError};
@@ -27,8 +27,8 @@ pub struct MediaConfig {
     pub workers: usize,
     /// How mixed pictures look.
     pub theme: Theme,
-    /// Voices that are heard at once in a mix.
-    pub mix_speakers: usize,
+    /// How rooms' sound is mixed and encoded.
+    pub sound: AudioMixConfig,
 }
 
 /// Why there is no media side. Each says what to do.
@@ -93,7 +93,7 @@ pub fn start_all(config: &MediaConfig) -> Result<Media, StartError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut codecs = CodecPools::start(cores.div_ceil(4), cores).map_err(StartError::Threads)?;
     codecs.theme = config.theme.clone();
-    codecs.sound.mixer = MixerConfig::hearing(config.mix_speakers.max(1));
+    codecs.sound = config.sound;
     let listeners = match tcp_port {
         Some(port) => listen(port).map_err(|error| StartError::Tcp { port, error })?,
         None => Vec::new(),
