@@ -449,6 +449,17 @@ impl AudioMix {
     fn encode(&mut self, out: &mut AudioTick) {
         self.streams.begin_tick();
         let mono = (!self.past_is_silent).then_some(&self.past[..]);
+        let begins = self.listeners.iter().any(|listener| {
+            listener.format.stereo && !listener.hears.is_some_and(|mix| mix.format().stereo)
+        });
+        if begins && !self.past_is_silent && !self.past_has_stereo {
+            // Until now there was one channel: for who takes two from now on, it was in the middle.
+            let pairs = self.past_stereo.as_chunks_mut::<2>().0;
+            for (pair, x) in pairs.iter_mut().zip(self.past.iter()) {
+                *pair = [*x; 2];
+            }
+            self.past_has_stereo = true;
+        }
         let stereo = self.past_has_stereo.then_some(&self.past_stereo[..]);
         for listener in &mut self.listeners {
             let format = listener.format;

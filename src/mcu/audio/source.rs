@@ -207,11 +207,7 @@ impl AudioSource {
 
     /// The sound of this tick, and that of the next one where its packet is there already. `None`: asleep, or silent
     /// for as long as anybody would hear it.
-    pub fn next_frame(
-        &mut self,
-        now: Instant,
-        counters: &mut AudioCounters,
-    ) -> Option<Played<'_>> {
+    pub fn next_frame(&mut self, now: Instant, counters: &mut AudioCounters) -> Option<Played<'_>> {
         if self.shut_out > 0 {
             self.skip(now);
             return None;

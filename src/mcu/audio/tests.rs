@@ -303,7 +303,9 @@ fn two_rungs_are_two_encodings_at_their_bitrates() {
         sim.run(1);
         for frame in &sim.out.frames {
             match frame.mix {
-                MixId::Shared(format) if format == AudioRung::Normal.into() => normal += frame.payload.len(),
+                MixId::Shared(format) if format == AudioRung::Normal.into() => {
+                    normal += frame.payload.len()
+                }
                 MixId::Shared(_) => low += frame.payload.len(),
                 MixId::Minus(..) => panic!("nobody who is heard listens"),
             }

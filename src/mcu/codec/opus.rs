@@ -1,8 +1,8 @@
 //! Opus in and out (RFC 6716, RFC 7587): 48 kHz, mono or stereo, floating point.
 
-use opus::{Application, Bitrate};
 /// One channel or two.
 pub use opus::Channels;
+use opus::{Application, Bitrate};
 use talksy_mixer::audio::{FRAME_SAMPLES, SAMPLE_RATE};
 
 /// The longest packet: 120 ms (RFC 6716, section 3.2.5, rule R5).

@@ -53,8 +53,8 @@ impl Room {
                 unknown.push(track_id);
                 continue;
             };
-            let is_picture =
-                (self.tracks.get(&key)).is_some_and(|track| track.published.kind == MediaKind::Video);
+            let is_picture = (self.tracks.get(&key))
+                .is_some_and(|track| track.published.kind == MediaKind::Video);
             if is_picture && source == SourceType::Music {
                 pictures.push(track_id);
                 known.push((key, SourceType::Media));

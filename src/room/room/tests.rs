@@ -324,6 +324,7 @@ fn typing_a_track_twice_tells_the_others_only_of_a_change() {
 fn music_is_media_to_the_others_and_only_sound_can_be_music() {
     let mut bench = two_connected();
     bench.publish(ANN, 1, "cam");
+    bench.told(ANN);
     bench.type_as(ANN, "cam", SourceType::Music);
     assert_eq!(
         bench.error_to(ANN),
@@ -341,7 +342,9 @@ fn music_is_media_to_the_others_and_only_sound_can_be_music() {
     assert_eq!(bench.told(ANN), []);
     let commands = bench.take_commands();
     assert!(
-        commands.iter().any(|c| c.contains("SetSource") && c.contains("Music")),
+        commands
+            .iter()
+            .any(|c| c.contains("SetSource") && c.contains("Music")),
         "{commands:?}"
     );
 }

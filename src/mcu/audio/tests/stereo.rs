@@ -99,24 +99,37 @@ fn a_stereo_source_keeps_its_channels_for_those_who_take_two_and_is_mono_for_the
     mix.set_stereo(PeerId(9), true);
     let (mut mono, mut stereo) = (Ears::new(8), Ears::new(9));
     let (mut out, start) = (AudioTick::default(), Instant::now());
-    for n in 0..150 {
+    // Until the delay has settled: while it shrinks, tones are a little higher.
+    for n in 0..700 {
         let now = start + Duration::from_millis(20 * n);
         player.play(&mut mix, now, 440.0, 660.0);
         mix.tick(now + Duration::from_millis(1), &mut out);
         mono.listen(&out);
         stereo.listen(&out);
-        assert!(out.frames.len() <= 2, "one encoding for each number of channels");
+        assert!(
+            out.frames.len() <= 2,
+            "one encoding for each number of channels"
+        );
     }
     let counters = *mix.counters();
-    assert!(counters.decodes < 160, "one decode for both: {counters:?}");
+    assert!(counters.decodes < 710, "one decode for both: {counters:?}");
     let [ll, lr] = [440.0, 660.0].map(|hz| amplitude(&stereo.left, hz));
     let [rl, rr] = [440.0, 660.0].map(|hz| amplitude(&stereo.right, hz));
-    println!("figure stereo_separation {:.1} dB", 20.0 * (ll / rl).log10());
-    assert!((0.17..0.23).contains(&ll) && (0.17..0.23).contains(&rr), "{ll} {rr}");
+    println!(
+        "figure stereo_separation {:.1} dB",
+        20.0 * (ll / rl).log10()
+    );
+    assert!(
+        (0.17..0.23).contains(&ll) && (0.17..0.23).contains(&rr),
+        "{ll} {rr}"
+    );
     assert!(ll > 10.0 * rl && rr > 10.0 * lr, "{ll} {lr} {rl} {rr}");
     for hz in [440.0, 660.0] {
         let (left, right) = (amplitude(&mono.left, hz), amplitude(&mono.right, hz));
-        assert!((0.08..0.12).contains(&left) && (left - right).abs() < 1e-3, "{left} {right}");
+        assert!(
+            (0.08..0.12).contains(&left) && (left - right).abs() < 1e-3,
+            "{left} {right}"
+        );
     }
 }
 
@@ -131,9 +144,18 @@ fn a_voice_of_one_channel_is_in_the_middle_of_a_stereo_mix() {
         sim.run(1);
         ears.listen(&sim.out);
     }
-    let difference: Vec<f32> = ears.left.iter().zip(&ears.right).map(|(l, r)| l - r).collect();
+    let difference: Vec<f32> = ears
+        .left
+        .iter()
+        .zip(&ears.right)
+        .map(|(l, r)| l - r)
+        .collect();
     assert!(rms(&ears.left[48_000..]) > -30.0);
-    assert!(rms(&difference) < rms(&ears.left) - 30.0, "{}", rms(&difference));
+    assert!(
+        rms(&difference) < rms(&ears.left) - 30.0,
+        "{}",
+        rms(&difference)
+    );
 }
 
 #[test]
@@ -197,10 +219,16 @@ fn the_second_channel_comes_and_goes_in_the_middle_of_the_sound_without_a_click(
         ears.listen(&out);
     }
     let counters = *mix.counters();
-    assert!(counters.pre_roll > 0 && counters.undecodable == 0, "{counters:?}");
+    assert!(
+        counters.pre_roll > 0 && counters.undecodable == 0,
+        "{counters:?}"
+    );
     assert_eq!(counters.plc, 0, "{counters:?}");
     let settled = &ears.left[60 * FRAME_SAMPLES..];
-    let steepest = settled.windows(2).map(|w| (w[1] - w[0]).abs()).fold(0.0, f32::max);
+    let steepest = settled
+        .windows(2)
+        .map(|w| (w[1] - w[0]).abs())
+        .fold(0.0, f32::max);
     let slope = 0.2 * 440.0 * std::f32::consts::TAU / 48_000.0;
     assert!(steepest < 1.5 * slope, "{steepest} of {slope}");
 }

@@ -100,13 +100,20 @@ fn a_telephone_is_heard_at_the_least_delay_and_without_a_hole() {
     for codec in ALL {
         let (heard, telephone, mix) = call(codec, 0.0, 0.0);
         let counters = *mix.counters();
-        assert!(counters.plc + counters.fec + counters.undecodable < 3, "{codec:?}: {counters:?}");
+        assert!(
+            counters.plc + counters.fec + counters.undecodable < 3,
+            "{codec:?}: {counters:?}"
+        );
         let part = part_of(&telephone.said, &heard);
         println!("figure telephone_{codec:?}_likeness {part:.2}");
         assert!(part > 0.6, "{codec:?}: {part}");
         let late = mix.delay(telephone.track, Instant::now());
         assert!(late.is_some(), "it plays");
-        assert!((rms(&heard[48_000..]) + 22.0).abs() < 3.5, "{codec:?}: {}", rms(&heard[48_000..]));
+        assert!(
+            (rms(&heard[48_000..]) + 22.0).abs() < 3.5,
+            "{codec:?}: {}",
+            rms(&heard[48_000..])
+        );
     }
 }
 

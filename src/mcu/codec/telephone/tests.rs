@@ -42,7 +42,11 @@ fn encoded(codec: TelephoneCodec, sound: &[i16]) -> Vec<Vec<u8>> {
 fn sine_to_rest(sound: &[f32], hz: f32) -> f64 {
     let angle = |i: usize| i as f64 * f64::from(hz) / 48_000.0 * std::f64::consts::TAU;
     let part = |f: fn(f64) -> f64| {
-        let dot: f64 = sound.iter().enumerate().map(|(i, x)| f(angle(i)) * f64::from(*x)).sum();
+        let dot: f64 = sound
+            .iter()
+            .enumerate()
+            .map(|(i, x)| f(angle(i)) * f64::from(*x))
+            .sum();
         2.0 * dot / sound.len() as f64
     };
     let (sine, cosine) = (part(f64::sin), part(f64::cos));
@@ -89,13 +93,21 @@ fn packets_of_any_length_come_out_whole() {
     for codec in ALL {
         let bytes: Vec<u8> = encoded(codec, &sine(codec, 300.0, 1.0)).concat();
         let (mut decoder, mut heard) = (TelephoneDecoder::new(codec).unwrap(), 0);
-        for (n, packet) in [80, 160, 240, 480, 960, 7, 1].iter().cycle().take(40).enumerate() {
+        for (n, packet) in [80, 160, 240, 480, 960, 7, 1]
+            .iter()
+            .cycle()
+            .take(40)
+            .enumerate()
+        {
             let begin = n * 97 % 1000;
             heard += decoder.decode(&bytes[begin..begin + packet]).unwrap().len();
         }
         let given: usize = [80, 160, 240, 480, 960, 7, 1].iter().cycle().take(40).sum();
         let due = given * SAMPLES_PER_TICK as usize;
-        assert!(due - heard < FRAME_SAMPLES && heard % FRAME_SAMPLES == 0, "{heard} of {due}");
+        assert!(
+            due - heard < FRAME_SAMPLES && heard % FRAME_SAMPLES == 0,
+            "{heard} of {due}"
+        );
     }
     let mut decoder = TelephoneDecoder::new(TelephoneCodec::Pcmu).unwrap();
     assert_eq!(decoder.decode(&[]).err(), Some(WrongPacket));
@@ -170,7 +182,10 @@ fn lost_packets_are_filled_with_the_voice_that_was_there_and_without_clicks() {
         assert!((-6.0..3.0).contains(&level), "{codec:?}: {level}");
         // A long hole ends in silence.
         let ended = play(&|n| n >= 50);
-        assert!(Dbfs::of(&ended[60 * FRAME_SAMPLES..]).0 < -70.0, "{codec:?}");
+        assert!(
+            Dbfs::of(&ended[60 * FRAME_SAMPLES..]).0 < -70.0,
+            "{codec:?}"
+        );
     }
 }
 

@@ -154,10 +154,10 @@ fn who_likes_to_receive_stereo_is_known_by_its_answer() {
         bench.machine.add_sender(audio(1));
         let sdp = offer_text(&bench.drain()).to_owned();
         let answer = Browser::default().take_offer(&sdp).unwrap();
-        let plain = "a=fmtp:111 ";
+        let plain = "a=rtpmap:111 opus/48000/2\r\n";
         assert!(answer.contains(plain), "{answer}");
         let answer = match stereo {
-            true => answer.replace(plain, "a=fmtp:111 stereo=1;"),
+            true => answer.replace(plain, &format!("{plain}a=fmtp:111 stereo=1\r\n")),
             false => answer,
         };
         bench.answer(&answer).unwrap();
@@ -173,7 +173,9 @@ fn telephone(listed: &str, maps: &str) -> String {
     let end = CHROMIUM_PUBLISH.find("m=video").unwrap();
     let kept = CHROMIUM_PUBLISH[begin..end].lines().filter(|line| {
         let of_payload = ["a=rtpmap:", "a=fmtp:", "a=rtcp-fb:", "m=audio"];
-        !of_payload.iter().any(|attribute| line.starts_with(attribute))
+        !of_payload
+            .iter()
+            .any(|attribute| line.starts_with(attribute))
     });
     let mut audio = format!("m=audio 9 UDP/TLS/RTP/SAVPF {listed}\r\n");
     for line in kept.chain(maps.lines()) {
@@ -193,7 +195,11 @@ fn telephones_are_received_behind_opus_the_wider_band_first_and_without_a_map_to
         ("8", "", "8"),
         ("0 8 9", maps, "9"),
         ("0 9 111", &opus, "111"),
-        ("13 0 126", "a=rtpmap:13 CN/8000\na=rtpmap:126 telephone-event/8000", "0"),
+        (
+            "13 0 126",
+            "a=rtpmap:13 CN/8000\na=rtpmap:126 telephone-event/8000",
+            "0",
+        ),
     ] {
         let mut bench = Bench::new(true);
         bench.offer(&telephone(listed, maps)).unwrap();
