@@ -11,6 +11,7 @@ use talksy_mixer::video::Theme;
 use talksy_mixer::video::theme::{ColoursError, Font};
 
 use crate::mcu::audio::AudioMixConfig;
+use crate::mcu::ladder::{Ladder, LadderError};
 use crate::reach::IceServer;
 use crate::room::Limits;
 use crate::signalling::session::SessionOptions;
@@ -96,6 +97,16 @@ pub struct Arguments {
         hide_default_value = true
     )]
     pub mix_colours: String,
+
+    /// Qualities of the mixed picture as width x height @ frames per second : kbit/s, from the largest to the smallest,
+    /// comma-separated; phones get them turned
+    #[arg(
+        long,
+        env = "TALKSY_MIX_RUNGS",
+        value_name = "LIST",
+        default_value_t = Ladder::default().to_string()
+    )]
+    pub mix_rungs: String,
 
     /// Fill room "demo" with this many synthetic participants
     #[arg(long, env = "TALKSY_DEMO", value_name = "N")]
@@ -271,6 +282,9 @@ pub enum ConfigError {
     /// Not a list of encoder settings.
     #[error(transparent)]
     MixOpus(#[from] opus::OpusListError),
+    /// Not a ladder of qualities.
+    #[error("--mix-rungs: {0}")]
+    MixRungs(#[from] LadderError),
     /// Not a log level.
     #[error("the log level {0:?} is not understood: use error, warn, info, debug or trace")]
     LogLevel(String),
@@ -309,6 +323,8 @@ pub struct Settings {
     pub static_dir: Option<PathBuf>,
     /// How the mixed picture looks.
     pub theme: Theme,
+    /// In what qualities it is made.
+    pub ladder: Ladder,
     /// Number of synthetic participants.
     pub demo: Option<usize>,
     /// Filter directives for `tracing`.
@@ -381,6 +397,7 @@ impl Arguments {
             tls: self.tls_source()?,
             static_dir: self.checked_static_dir()?,
             theme: self.theme()?,
+            ladder: self.mix_rungs.parse()?,
             demo: self.demo,
             log: log_directives(&self.log_level, self.debug)?,
             turn_port: self.turn_enabled.then_some(self.turn_port),

@@ -51,6 +51,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         workers: settings.workers,
         theme: settings.theme.clone(),
         sound: settings.sound,
+        ladder: settings.ladder.clone(),
     })?;
     let turn = settings
         .turn_port

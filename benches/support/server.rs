@@ -40,6 +40,7 @@ impl Server {
             workers: 1,
             theme: Default::default(),
             sound: talksy_unit::mcu::audio::AudioMixConfig::default(),
+            ladder: Default::default(),
         });
         let mut media = media.expect("the media side starts");
         let (sender, events) = mpsc::channel(4096);
@@ -137,6 +138,7 @@ impl Server {
                 delivery: Delivery::Forward,
                 client_offers_first,
                 max_receive_bps: None,
+                canvas: None,
             },
         });
         (peer, self.peers)

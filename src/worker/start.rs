@@ -8,6 +8,7 @@ use talksy_mixer::video::Theme;
 
 use crate::mcu::audio::AudioMixConfig;
 use crate::mcu::bus::CodecPools;
+use crate::mcu::ladder::Ladder;
 use crate::transport::candidates::{Advertised, CandidateError, interfaces};
 use crate::transport::{Identity, TransportError};
 use crate::worker::WorkerHandle;
@@ -29,6 +30,8 @@ pub struct MediaConfig {
     pub theme: Theme,
     /// How rooms' sound is mixed and encoded.
     pub sound: AudioMixConfig,
+    /// In what qualities they are made.
+    pub ladder: Ladder,
 }
 
 /// Why there is no media side. Each says what to do.
@@ -94,6 +97,7 @@ pub fn start_all(config: &MediaConfig) -> Result<Media, StartError> {
     let mut codecs = CodecPools::start(cores.div_ceil(4), cores).map_err(StartError::Threads)?;
     codecs.theme = config.theme.clone();
     codecs.sound = config.sound;
+    codecs.ladder = config.ladder.clone();
     let listeners = match tcp_port {
         Some(port) => listen(port).map_err(|error| StartError::Tcp { port, error })?,
         None => Vec::new(),

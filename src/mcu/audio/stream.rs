@@ -1,26 +1,11 @@
 //! The encoded streams of a mix: one per distinct (mix, rung) that somebody hears.
 
-use std::sync::LazyLock;
-
-use talksy_mixer::audio::voice::Seeded;
-
 use super::counters::AudioCounters;
 use super::{AudioMixConfig, AudioTick, EncodedAudio, MixId};
 use crate::mcu::codec::opus::{OpusEncoder, OpusError};
 
-/// Silent frames that are still encoded, so that receivers' decoders settle: 200 ms. What they hold is very soft noise: decoders
-/// learn from it how silence sounds here, and go on with it (RFC 6716, section 2.1.9). After digital silence they would be
-/// dead quiet, and a pause like a call that was cut off.
-const TAIL: u32 = 10;
-
-/// How loud that noise is: -70 dBFS, the noise of a quiet room.
-const COMFORT: f32 = 3.2e-4;
-
-/// A second of it, for one channel and, in turns, for two.
-static NOISE: LazyLock<Vec<f32>> = LazyLock::new(|| {
-    let mut random = Seeded::new(1);
-    (0..48_000).map(|_| random.gauss() * COMFORT).collect()
-});
+/// Silent frames that are still encoded, so that receivers' decoders settle: 100 ms.
+const TAIL: u32 = 5;
 
 /// In silence a frame goes out every 400 ms, as Opus encoders with DTX do: receivers then know that the stream lives
 /// and take the gaps for silence (RFC 7587, section 3.1.3).
@@ -178,13 +163,6 @@ impl Stream {
             counters.dtx_frames += 1;
             return;
         }
-        let samples = match self.activity {
-            Activity::Encoding { silent_for } if silent_for > 0 => {
-                let begin = silent_for as usize * samples.len() % (NOISE.len() - samples.len());
-                &NOISE[begin..begin + samples.len()]
-            }
-            _ => samples,
-        };
         let begin = out.payloads.len();
         // Whoever joins heard another encoder until now, or silence: its decoder's state does not fit.
         let independent = self.joined || resumes;

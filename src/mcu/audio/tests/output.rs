@@ -115,7 +115,7 @@ fn without_dtx_silence_is_a_packet_in_every_tick_and_still_no_encode() {
 
 /// A receiver as browsers have them: where nothing comes, and nothing is lost, its decoder goes on by itself.
 #[test]
-fn a_pause_is_soft_noise_at_the_receiver_and_neither_a_hole_nor_a_click() {
+fn a_pause_is_quiet_at_the_receiver_which_neither_runs_dry_nor_clicks() {
     let mut sim = Sim::new();
     let talker = sim.voice(0);
     sim.mix.add_listener(PeerId(9), AudioRung::Normal);
@@ -149,8 +149,7 @@ fn a_pause_is_soft_noise_at_the_receiver_and_neither_a_hole_nor_a_click() {
         "figure pause_level {:.1} dBFS, loudest 100 ms {loudest:.1} dBFS",
         rms(&heard[pause.clone()])
     );
-    let quietest = levels.iter().copied().fold(f32::MAX, f32::min);
-    assert!(loudest < -50.0 && quietest > -85.0, "{levels:?}");
+    assert!(loudest < -50.0, "{levels:?}");
     let steepest = |x: &[f32]| {
         let steps = x.windows(2).map(|w| (w[1] - w[0]).abs());
         steps.fold(0.0, f32::max)

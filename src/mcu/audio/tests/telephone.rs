@@ -158,7 +158,7 @@ fn opus_and_telephones_are_in_one_mix_and_pass_their_decoders_on_to_their_kind_o
     let counters = *sim.mix.counters();
     assert_eq!(counters.undecodable, 0, "{counters:?}");
     let by_zero = part_of(&telephone.said, sim.heard(0));
-    assert!(by_zero > 0.5, "the telephone: {by_zero}");
+    assert!(by_zero > 0.4, "the telephone: {by_zero}");
     for part in [&telephone.said, &sim.senders[0].said.clone()] {
         let part = part_of(part, sim.heard(9));
         assert!(part > 0.3, "{part}");
