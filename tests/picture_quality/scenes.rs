@@ -153,7 +153,7 @@ fn body(x: f32, y: f32) -> (f32, f32) {
     let head = soft(ellipse(0.0, 150.0, 62.0, 82.0));
     let neck = soft((x.abs() - 26.0).max(200.0 - y).max(y - 262.0));
     let shoulders = soft(ellipse(0.0, 400.0, 170.0, 160.0));
-    let skin = head.max(neck * (1.0 - soft(y * -1.0 + 255.0)));
+    let skin = head.max(neck * (1.0 - soft(255.0 - y)));
     (skin.max(shoulders), skin)
 }
 
