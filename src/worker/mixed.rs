@@ -4,24 +4,43 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
-use crate::ids::RoomKey;
+use crate::ids::{RoomKey, TrackKey};
 use crate::mcu::audio::{AudioLevel, AudioPacket, MixId};
 use crate::mcu::bus::{Bus, BusOutput, MixedAudio, Rung};
 use crate::mcu::feed::VideoPacket;
 use crate::mcu::video::{Participant, VideoRung};
 use crate::rtp::ntp::Ntp;
 use crate::rtp::params::{Codec, MediaKind, SendLine};
-use crate::sfu::{DropReason, Layer, LayerSet, Received, SenderClock, Tap};
-use crate::worker::delivery::{BEST_LAYER, Carried, open_sender};
+use crate::sfu::{
+    DropReason, Layer, LayerSet, Publisher, Received, SenderClock, Tap, Target, layer_for_tile,
+};
+use crate::worker::delivery::{Carried, open_sender};
 use crate::worker::demux::Slot;
 use crate::worker::figures::mixed_track_id;
 use crate::worker::session::Forwarding;
-use crate::worker::state::{MixedPair, MixedTrack, Receiving, is_mixable};
+use crate::worker::state::{MixedPair, MixedTrack, Receiving, Track, video_codec};
 use crate::worker::thread::Worker;
 use crate::worker::{Event, LayoutWish, MixedLayout, SourceType};
 
 /// Stream and track ids of the mixed pair.
 pub(super) const MIXED_STREAM: &str = "mixed";
+
+/// Taken for the tile of a picture until the bus has told its size.
+pub(super) const UNTOLD_TILE: (u32, u32) = (640, 360);
+
+/// Lets the bus have the layer that fits the track's tile, and nothing where there is no tile. What it has goes on until a
+/// keyframe of the returned layer is there.
+pub(super) fn aim(track: &mut Track, publisher: &mut Publisher, now: Instant) -> Option<Layer> {
+    let target = match track.tile {
+        None => Target::Paused,
+        Some(_) if !track.info.simulcast => Target::BEST,
+        Some(tile) => Target::UpTo {
+            layer: layer_for_tile(&publisher.layers(now, track.info.key), tile),
+            temporal: u8::MAX,
+        },
+    };
+    track.tap.set_target(target)
+}
 
 /// Hands a copy of a packet to the codec threads, if it is of the layer that they take. True: nothing goes there before
 /// a keyframe of the packet's layer.
@@ -46,18 +65,18 @@ pub(super) fn tap(bus: &Bus, tap: &mut Tap, now: Instant, packet: &Received<'_>)
                 payload,
             },
         ),
-        Codec::H264 => bus.push_video(
+        Codec::H264 | Codec::Vp8 => bus.push_video(
             packet.track,
             VideoPacket {
                 seq: place.seq,
                 timestamp,
                 marker: packet.marker,
-                orientation: packet.orientation.unwrap_or(0),
+                orientation: packet.orientation,
                 arrival: now,
                 payload,
             },
         ),
-        Codec::Vp8 | Codec::Vp9 | Codec::Av1 => {}
+        Codec::Vp9 | Codec::Av1 => {}
     }
     false
 }
@@ -112,6 +131,10 @@ impl Worker {
             return;
         }
         pair.listening = true;
+        self.choose_rung(slot);
+        let Receiving::Mixed(pair) = &self.peers[slot].receiving else {
+            return;
+        };
         let (rung, with_picture) = (pair.rung, pair.video_line);
         self.update_bus(room);
         if let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
@@ -152,6 +175,7 @@ impl Worker {
             tracks.filter(|track| track.room == key).for_each(|track| {
                 track.tapped = false;
                 track.tap = Tap::default();
+                track.tile = Some(UNTOLD_TILE);
             });
         }
         if !is_heard {
@@ -190,15 +214,16 @@ impl Worker {
                 let is_video = track.info.kind == MediaKind::Video;
                 muted &= is_video || track.muted;
                 camera_off &= !is_video || track.muted || track.source == SourceType::Screen;
-                if track.tapped || !is_mixable(track.info.codec) {
+                if track.tapped {
                     continue;
                 }
-                track.tapped = true;
                 let screen = track.source == SourceType::Screen;
-                match track.info.kind {
-                    MediaKind::Audio => bus.add_audio_source(*track_key, peer.id, screen),
-                    MediaKind::Video => bus.add_video_source(*track_key, peer.id, screen),
+                match (track.info.codec, video_codec(track.info.codec)) {
+                    (Codec::Opus, _) => bus.add_audio_source(*track_key, peer.id, screen),
+                    (_, Some(codec)) => bus.add_video_source(*track_key, peer.id, screen, codec),
+                    _ => continue,
                 }
+                track.tapped = true;
                 if track.muted {
                     bus.set_muted(*track_key, true);
                 }
@@ -271,11 +296,64 @@ impl Worker {
                 self.send_picture(now, room, rung, timestamp, keyframe, &access_unit);
             }
             BusOutput::Layout { room, rung, layout } => self.on_layout(room, rung, layout),
+            BusOutput::Shown { track, size } => self.on_shown(now, track, size),
+            BusOutput::LowestOnly { room, lowest_only } => self.on_load(room, lowest_only),
             BusOutput::KeyframeWanted { track } => {
-                if let Some(room) = self.tracks.get(&track).map(|track| track.room) {
-                    self.request_keyframe(now, room, track, BEST_LAYER);
+                let wanted = self.tracks.get(&track);
+                if let Some((room, layer)) =
+                    wanted.and_then(|track| Some((track.room, track.tap.needed()?)))
+                {
+                    self.request_keyframe(now, room, track, layer);
                 }
             }
+        }
+    }
+
+    /// The codec threads cannot keep up with a room, or can again.
+    fn on_load(&mut self, key: RoomKey, lowest_only: bool) {
+        let Some(room) = self.rooms.get_mut(&key).filter(|room| room.bus.is_some()) else {
+            return;
+        };
+        room.lowest_only = lowest_only;
+        for slot in room.members.clone() {
+            self.choose_rung(slot);
+        }
+    }
+
+    /// The rung that a mixed client's limit allows, and the load of its room.
+    fn choose_rung(&mut self, slot: Slot) {
+        let peer = &mut self.peers[slot];
+        let Receiving::Mixed(pair) = &mut peer.receiving else {
+            return;
+        };
+        let Some(room) = self.rooms.get(&peer.room) else {
+            return;
+        };
+        let rung = match room.lowest_only {
+            true => Rung::Low,
+            false => Rung::for_limit(peer.params.max_receive_bps),
+        };
+        if std::mem::replace(&mut pair.rung, rung) == rung || !pair.listening {
+            return;
+        }
+        if let Some(bus) = &room.bus {
+            bus.set_rung(peer.id, rung);
+        }
+        self.tell_layout(slot);
+    }
+
+    /// The bus shows a track larger or smaller than before, or not at all.
+    fn on_shown(&mut self, now: Instant, key: TrackKey, size: Option<(u32, u32)>) {
+        let Some(track) = self.tracks.get_mut(&key).filter(|track| track.tapped) else {
+            return;
+        };
+        track.tile = size;
+        let room = track.room;
+        let Some(peer) = self.peers.get_mut(track.publisher) else {
+            return;
+        };
+        if let Some(layer) = aim(track, &mut peer.session.publisher, now) {
+            self.request_keyframe(now, room, key, layer);
         }
     }
 
