@@ -28,7 +28,11 @@ impl Room {
             camera_off: false,
             avatar: None,
         }]);
-        bus.add_listener(PeerId(2), Rung::Standard, true);
+        let rung = Rung {
+            video: Some(VideoRung::landscape(2)),
+            audio: AudioRung::Normal,
+        };
+        bus.add_listener(PeerId(2), rung);
         Room { pools, bus, heard }
     }
 

@@ -33,53 +33,16 @@ use talksy_mixer::video::{Avatar, Picture, Rect, Size, Theme, TileSpec};
 use crate::ids::{PeerId, TrackKey};
 use crate::mcu::codec::VideoCodec;
 use crate::mcu::codec::h264::EncoderConfig;
+pub use crate::mcu::ladder::{Ladder, Shape, VideoRung};
 use crate::mcu::pool::Spawner;
 use decoder::DecodeCounters;
 pub use decoder::{DecodeDrop, MAX_RESTARTS, Unit};
 pub use job::{DECODE_INTERVAL, FEED_PACKETS, Fed, Feed};
 pub use overload::{CALM, Load, Overload, PATIENCE};
 use rung::Rung;
-pub use rung::{KEYFRAME_WINDOW, NEWCOMER_WINDOW, STILL_INTERVAL, VideoRung};
+pub use rung::{KEYFRAME_WINDOW, LEAST_BITRATE, NEWCOMER_WINDOW, STILL_INTERVAL};
 pub use source::{CAMERA_TIMEOUT, KEYFRAME_WISH_INTERVAL, SCREEN_TIMEOUT, SOURCE_QUEUE};
 use source::{Intake, Source};
-
-/// What the rungs look like.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct VideoConfig {
-    /// [`VideoRung::Standard`].
-    pub standard: EncoderConfig,
-    /// [`VideoRung::Low`].
-    pub low: EncoderConfig,
-}
-
-impl VideoConfig {
-    /// The measures of one rung.
-    pub fn of(&self, rung: VideoRung) -> EncoderConfig {
-        match rung {
-            VideoRung::Standard => self.standard,
-            VideoRung::Low => self.low,
-        }
-    }
-}
-
-impl Default for VideoConfig {
-    fn default() -> Self {
-        VideoConfig {
-            standard: EncoderConfig {
-                width: 640,
-                height: 360,
-                fps: 20,
-                bitrate: 400_000,
-            },
-            low: EncoderConfig {
-                width: 320,
-                height: 180,
-                fps: 10,
-                bitrate: 120_000,
-            },
-        }
-    }
-}
 
 /// Somebody who has a tile, with or without video.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -243,7 +206,7 @@ impl VideoStats {
 
 /// The mixed picture of one room.
 pub struct VideoMix {
-    config: VideoConfig,
+    ladder: Ladder,
     theme: Theme,
     participants: Vec<Participant>,
     director: Director,
@@ -255,8 +218,9 @@ pub struct VideoMix {
     /// Of the last tick, since the first one.
     clock: Duration,
     sources: Vec<(TrackKey, Source)>,
-    listeners: BTreeMap<PeerId, VideoRung>,
-    rungs: [Option<Rung>; VideoRung::ALL.len()],
+    listeners: BTreeMap<PeerId, Listener>,
+    /// Those in use, the largest first.
+    rungs: Vec<Rung>,
     tiles: Vec<Tile>,
     specs: Vec<TileSpec>,
     layout_changed: bool,
@@ -269,6 +233,20 @@ pub struct VideoMix {
     ticks: usize,
 }
 
+/// What one listener receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Listener {
+    rung: VideoRung,
+    /// The rung that it still sees, until the first keyframe of the other.
+    leaving: Option<VideoRung>,
+}
+
+impl Listener {
+    fn needs(&self, rung: VideoRung) -> bool {
+        self.rung == rung || self.leaving == Some(rung)
+    }
+}
+
 /// Who is seen in a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tile {
@@ -279,9 +257,9 @@ struct Tile {
 
 impl VideoMix {
     /// A mix of nobody for nobody.
-    pub fn new(config: VideoConfig) -> Self {
+    pub fn new(ladder: Ladder) -> Self {
         VideoMix {
-            config,
+            ladder,
             theme: Theme::default(),
             participants: Vec::new(),
             director: Director::default(),
@@ -292,7 +270,7 @@ impl VideoMix {
             clock: Duration::ZERO,
             sources: Vec::new(),
             listeners: BTreeMap::new(),
-            rungs: [None, None],
+            rungs: Vec::new(),
             tiles: Vec::new(),
             specs: Vec::new(),
             layout_changed: false,
@@ -401,13 +379,25 @@ impl VideoMix {
         }
     }
 
-    /// `peer` receives `rung` from the next tick on, beginning with a keyframe.
+    /// `peer` receives `rung` from its next keyframe on. One who receives another rung already goes on with that one
+    /// until then.
     pub fn add_listener(&mut self, peer: PeerId, rung: VideoRung) {
-        if self.listeners.insert(peer, rung) != Some(rung) {
-            self.open_and_close_rungs();
-            if let Some(rung) = &mut self.rungs[rung.index()] {
-                rung.request_keyframe(NEWCOMER_WINDOW);
-            }
+        let before = self.listeners.get(&peer).copied();
+        if before.is_some_and(|before| before.rung == rung) {
+            return;
+        }
+        let sees = before.map(|before| before.leaving.unwrap_or(before.rung));
+        let leaving = sees.filter(|sees| *sees != rung);
+        self.listeners.insert(peer, Listener { rung, leaving });
+        self.open_and_close_rungs();
+        let window = match sees {
+            None => NEWCOMER_WINDOW,
+            Some(_) => KEYFRAME_WINDOW,
+        };
+        if sees != Some(rung)
+            && let Some(rung) = self.rung_mut(rung)
+        {
+            rung.request_keyframe(window);
         }
     }
 
@@ -415,6 +405,16 @@ impl VideoMix {
     pub fn set_rung(&mut self, peer: PeerId, rung: VideoRung) {
         if self.listeners.contains_key(&peer) {
             self.add_listener(peer, rung);
+        }
+    }
+
+    /// What a rung's encoder is to make, bit/s, within [`LEAST_BITRATE`] and what the ladder says. A rung that opens
+    /// later begins with what the ladder says.
+    pub fn set_bitrate(&mut self, rung: VideoRung, bps: u32) {
+        if let Some(rung) = self.rung_mut(rung)
+            && !rung.set_bitrate(bps)
+        {
+            self.stats.encode_failed += 1;
         }
     }
 
@@ -426,7 +426,7 @@ impl VideoMix {
 
     /// A receiver of the rung needs a keyframe. However many ask, one comes per [`KEYFRAME_WINDOW`].
     pub fn request_keyframe(&mut self, rung: VideoRung) {
-        if let Some(rung) = &mut self.rungs[rung.index()] {
+        if let Some(rung) = self.rung_mut(rung) {
             rung.request_keyframe(KEYFRAME_WINDOW);
         }
     }
@@ -434,20 +434,25 @@ impl VideoMix {
     /// How much of the picture is made from now on.
     pub fn set_load(&mut self, load: Load) {
         self.load = load;
-        for rung in self.rungs.iter_mut().flatten() {
+        for rung in &mut self.rungs {
             rung.set_slow(load >= Load::HalfRate);
         }
     }
 
     /// Until when a tick that is due then has to be done: the shortest time between two pictures.
     pub fn deadline(&self, due: Instant) -> Option<Instant> {
-        let periods = self.rungs.iter().flatten().map(Rung::period);
+        let periods = self.rungs.iter().map(Rung::period);
         periods.min().map(|period| due + period)
+    }
+
+    /// The rungs that somebody receives, the largest first.
+    pub fn rungs_in_use(&self) -> impl Iterator<Item = VideoRung> + '_ {
+        self.rungs.iter().map(Rung::id)
     }
 
     /// When [`tick`](Self::tick) has something to do; `None` while nobody listens.
     pub fn next_tick(&self, now: Instant) -> Option<Instant> {
-        self.rungs.iter().flatten().map(|rung| rung.due(now)).min()
+        self.rungs.iter().map(|rung| rung.due(now)).min()
     }
 
     /// Takes what was decoded, then composes and encodes the rungs that are due. Ticks that come too early do
@@ -481,10 +486,26 @@ impl VideoMix {
                 None => Picture::Card,
             }
         };
-        for rung in self.rungs.iter_mut().flatten() {
+        for rung in &mut self.rungs {
             if rung.due(now) <= now {
                 rung.run(now, clock, picture_of, out, &mut self.stats);
             }
+        }
+        self.arrive(out);
+    }
+
+    /// Listeners that waited for a keyframe of their rung have it now, and need the one before no more.
+    fn arrive(&mut self, out: &VideoTick) {
+        let mut arrived = false;
+        for frame in out.frames.iter().filter(|frame| frame.keyframe) {
+            for listener in self.listeners.values_mut() {
+                if listener.rung == frame.rung {
+                    arrived |= listener.leaving.take().is_some();
+                }
+            }
+        }
+        if arrived {
+            self.open_and_close_rungs();
         }
     }
 
@@ -496,12 +517,12 @@ impl VideoMix {
 
     /// The places of a rung's picture as of now, also while nobody receives it.
     pub fn layout(&self, rung: VideoRung) -> Layout {
-        let EncoderConfig { width, height, .. } = self.config.of(rung);
+        let EncoderConfig { width, height, .. } = self.ladder.of(rung);
         let peer_of = |id: u64| {
             let at = self.specs.iter().position(|spec| spec.id == id)?;
             Some(self.tiles[at].peer)
         };
-        let tiles = match &self.rungs[rung.index()] {
+        let tiles = match self.rungs.iter().find(|open| open.id() == rung) {
             Some(rung) => rung
                 .tiles()
                 .filter_map(|(id, rect)| Some((peer_of(id)?, rect)))
@@ -566,24 +587,36 @@ impl VideoMix {
         });
     }
 
+    fn rung_mut(&mut self, id: VideoRung) -> Option<&mut Rung> {
+        self.rungs.iter_mut().find(|rung| rung.id() == id)
+    }
+
     /// Makes the rungs that have listeners, and ends those that have none.
     fn open_and_close_rungs(&mut self) {
-        for id in VideoRung::ALL {
-            let wanted = self.listeners.values().any(|rung| *rung == id);
-            let rung = &mut self.rungs[id.index()];
-            if !wanted {
-                *rung = None;
-            } else if rung.is_none() {
-                match Rung::new(id, self.config.of(id), self.theme.clone()) {
-                    Ok(mut opened) => {
-                        opened.set_tiles(self.scene, &self.specs);
-                        self.layout_changed = true;
-                        *rung = Some(opened);
+        let listeners = &self.listeners;
+        let is_needed = |id| listeners.values().any(|listener| listener.needs(id));
+        self.rungs.retain(|rung| is_needed(rung.id()));
+        for listener in self.listeners.values() {
+            let id = listener.rung;
+            if self.rungs.iter().any(|rung| rung.id() == id) {
+                continue;
+            }
+            match Rung::new(id, self.ladder.of(id), self.theme.clone()) {
+                Ok(mut opened) => {
+                    // Who changes rungs finds everybody where they were.
+                    let like = self.rungs.iter().find(|rung| rung.id().shape == id.shape);
+                    if let Some(like) = like {
+                        opened.seat_like(like, self.scene);
                     }
-                    Err(error) => {
-                        self.stats.encode_failed += 1;
-                        tracing::error!(?id, %error, "the mixed picture cannot be made");
-                    }
+                    opened.set_tiles(self.scene, &self.specs);
+                    opened.set_slow(self.load >= Load::HalfRate);
+                    self.layout_changed = true;
+                    let at = self.rungs.partition_point(|rung| rung.id() > id);
+                    self.rungs.insert(at, opened);
+                }
+                Err(error) => {
+                    self.stats.encode_failed += 1;
+                    tracing::error!(?id, %error, "the mixed picture cannot be made");
                 }
             }
         }
@@ -597,8 +630,7 @@ impl VideoMix {
             let of_source = |tile: &Tile| tile.source == Some(at);
             let tile = self.tiles.iter().position(of_source);
             let id = tile.map(|tile| self.specs[tile].id);
-            let rungs = self.rungs.iter().flatten();
-            let places = rungs.flat_map(|rung| rung.tiles());
+            let places = self.rungs.iter().flat_map(|rung| rung.tiles());
             let sizes = places
                 .filter(|(shown, _)| Some(*shown) == id)
                 .map(|(_, rect)| rect.size());
@@ -680,7 +712,7 @@ impl VideoMix {
         if self.scene == before && !people_changed {
             return;
         }
-        for rung in self.rungs.iter_mut().flatten() {
+        for rung in &mut self.rungs {
             self.layout_changed |= rung.set_tiles(self.scene, &self.specs);
         }
         self.look_who_is_shown();

@@ -82,6 +82,7 @@ impl Source {
     }
 
     /// Of what it sends.
+    #[cfg(test)]
     pub(super) fn codec(&self) -> VideoCodec {
         self.codec
     }

@@ -288,7 +288,7 @@ fn a_full_feed_is_emptied_and_goes_on_with_the_next_keyframe() {
 fn a_source_that_is_stuck_in_its_decoder_delays_neither_canvas_nor_neighbour() {
     const STUCK: &[u8] = b"stuck";
     let pool = Pool::start("decode", 2).unwrap();
-    let mut mix = VideoMix::new(VideoConfig::default());
+    let mut mix = VideoMix::new(Ladder::default());
     mix.set_participants((1..=2).map(person).collect());
     let mut line = Line::new(Camera::sized(1, colour(1), 64, 36));
     let stuck = Arc::new(Feed::default());
