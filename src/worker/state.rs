@@ -104,6 +104,8 @@ pub struct MixedPair {
     pub share: Option<u64>,
     /// It is a listener of the room's bus.
     pub listening: bool,
+    /// It likes the sound in two channels.
+    pub stereo: bool,
     /// The sound's m-line is agreed.
     pub audio_line: bool,
     /// The picture's m-line is agreed.
@@ -336,7 +338,7 @@ pub fn video_codec(codec: Codec) -> Option<VideoCodec> {
     match codec {
         Codec::H264 => Some(VideoCodec::H264),
         Codec::Vp8 => Some(VideoCodec::Vp8),
-        Codec::Opus | Codec::Vp9 | Codec::Av1 => None,
+        _ => None,
     }
 }
 
