@@ -95,6 +95,9 @@ enum State {
         decoder: PictureDecoder,
         /// They are wrong until the next keyframe.
         damaged: bool,
+        /// Parts of the last keyframe were missing. There was nothing to conceal them with: they are grey, and so
+        /// is what follows.
+        grey: bool,
     },
     GivenUp,
 }
@@ -177,7 +180,12 @@ impl SourceDecoder {
         if !self.pictures.take(unit.arrival) {
             return Err(self.shut(unit.arrival));
         }
-        let State::Decoding { decoder, damaged } = &mut self.state else {
+        let State::Decoding {
+            decoder,
+            damaged,
+            grey,
+        } = &mut self.state
+        else {
             return Err(DecodeDrop::BeforeKeyframe);
         };
         let Ok(decoded) = decoder.decode(unit.data) else {
@@ -186,7 +194,12 @@ impl SourceDecoder {
         };
         let harmed = decoded.damaged;
         *damaged = harmed || (!unit.keyframe && (*damaged || unit.broken));
-        let Some(view) = decoded.picture else {
+        *grey = match unit.keyframe {
+            true => harmed || decoded.picture.is_none(),
+            false => *grey,
+        };
+        // The last good picture stays.
+        let Some(view) = decoded.picture.filter(|_| !*grey) else {
             return Ok(harmed);
         };
         let size = Some((view.width(), view.height()));
@@ -216,6 +229,7 @@ impl SourceDecoder {
         self.state = State::Decoding {
             decoder,
             damaged: false,
+            grey: false,
         };
         Ok(())
     }
