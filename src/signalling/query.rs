@@ -3,6 +3,7 @@
 use crate::room::manager::DEFAULT_ROOM;
 use crate::room::{JoinRequest, Mode};
 use crate::signalling::resume::ResumeQuery;
+use crate::worker::Shape;
 
 /// Longest display name, in characters.
 pub const MAX_NAME: usize = 64;
@@ -52,6 +53,18 @@ impl JoinQuery {
             Some(Ok(kbps)) => Some(kbps.saturating_mul(1000)).filter(|bps| *bps > 0),
             None => None,
         };
+        let canvas = match value(pairs, "canvas") {
+            Some("portrait") => Some(Shape::Portrait),
+            Some("landscape") => Some(Shape::Landscape),
+            Some(_) => {
+                complaints.push(
+                    "canvas is portrait or landscape: it follows the size of the element"
+                        .to_owned(),
+                );
+                None
+            }
+            None => None,
+        };
         Ok(JoinQuery {
             room_id: room_id(pairs)?,
             request: JoinRequest {
@@ -59,6 +72,7 @@ impl JoinQuery {
                 mode,
                 publish: !matches!(value(pairs, "publish"), Some("0" | "false")),
                 max_receive_bps,
+                canvas,
             },
             resume: value(pairs, "resume").map(|token| ResumeQuery {
                 token: token.to_owned(),
@@ -132,7 +146,8 @@ mod tests {
                 name: None,
                 mode: Mode::Sfu,
                 publish: true,
-                max_receive_bps: None
+                max_receive_bps: None,
+                canvas: None,
             }
         );
         assert!(query.complaints.is_empty());
@@ -154,6 +169,7 @@ mod tests {
             ("name", "  Ann\n "),
             ("publish", "0"),
             ("max_kbps", "250"),
+            ("canvas", "portrait"),
             ("debug", ""),
             ("else", "x"),
         ]))
@@ -165,18 +181,23 @@ mod tests {
                 name: Some("Ann".into()),
                 mode: Mode::Mcu,
                 publish: false,
-                max_receive_bps: Some(250_000)
+                max_receive_bps: Some(250_000),
+                canvas: Some(Shape::Portrait),
             }
         );
     }
 
     #[test]
     fn nonsense_is_complained_about_and_taken_as_absent() {
-        let query =
-            JoinQuery::parse(&pairs(&[("mode", "mesh"), ("max_kbps", "-3")])).expect("valid");
+        let query = JoinQuery::parse(&pairs(&[
+            ("mode", "mesh"),
+            ("max_kbps", "-3"),
+            ("canvas", "round"),
+        ]))
+        .expect("valid");
         assert_eq!(query.request.mode, Mode::Sfu);
         assert_eq!(query.request.max_receive_bps, None);
-        assert_eq!(query.complaints.len(), 2);
+        assert_eq!(query.complaints.len(), 3);
     }
 
     #[test]

@@ -51,6 +51,11 @@ impl Worker {
                 width,
                 height,
             } => self.set_video_size(now, peer, track, (width, height)),
+            Command::SetPictureSize {
+                peer,
+                width,
+                height,
+            } => self.set_picture_size(now, peer, (width, height)),
             Command::SetPublishLimit { peer, bps } => {
                 if let Some(peer) = self.peer_mut(peer) {
                     peer.session.publish_limit.set(now, bps);

@@ -182,12 +182,14 @@ impl Worker {
                 }
             }
             Receiving::Mixed(pair) => {
+                let rung = pair.rung.video;
                 close_sender(peer, pair.audio);
                 close_sender(peer, pair.video);
                 let (id, room) = (peer.id, peer.room);
                 if let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
                     bus.remove_listener(id);
                 }
+                rung.inspect(|rung| self.adjust_rung(room, *rung));
             }
         }
     }
@@ -360,7 +362,7 @@ impl Worker {
                 self.touched.push(track.publisher);
             }
         } else if let Some(room) = self.rooms.get(&room)
-            && let Some(rung) = room.rung_of(key)
+            && let Some(rung) = room.rung_of(key, layer)
             && let Some(bus) = &room.bus
         {
             bus.request_keyframe(rung);

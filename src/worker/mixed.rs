@@ -1,22 +1,25 @@
 //! The mixed delivery: the room's bus, its listeners, and its streams on their way to them.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
-use crate::ids::RoomKey;
+use crate::ids::{RoomKey, TrackKey};
 use crate::mcu::audio::{AudioLevel, AudioPacket, MixId};
-use crate::mcu::bus::{Bus, BusOutput, MixedAudio, Rung};
+use crate::mcu::bus::{Bus, BusOutput, MixedAudio};
 use crate::mcu::feed::VideoPacket;
-use crate::mcu::video::{Participant, VideoRung};
+use crate::mcu::ladder::VideoRung;
+use crate::mcu::video::Participant;
 use crate::rtp::ntp::Ntp;
 use crate::rtp::params::{Codec, MediaKind, SendLine};
 use crate::sfu::{DropReason, Layer, LayerSet, Received, SenderClock, Tap};
 use crate::worker::delivery::{BEST_LAYER, Carried, open_sender};
 use crate::worker::demux::Slot;
 use crate::worker::figures::mixed_track_id;
+use crate::worker::rungs::{first_rung, target_of};
 use crate::worker::session::Forwarding;
-use crate::worker::state::{MixedPair, MixedTrack, Receiving, is_mixable};
+use crate::worker::state::{MixedPair, Receiving, is_mixable};
 use crate::worker::thread::Worker;
 use crate::worker::{Event, LayoutWish, MixedLayout, SourceType};
 
@@ -77,10 +80,13 @@ impl Worker {
         };
         let audio = open_sender(peer, carried(Codec::Opus));
         let video = open_sender(peer, carried(Codec::H264));
+        let shape = peer.params.canvas.unwrap_or_default();
         peer.receiving = Receiving::Mixed(MixedPair {
             audio,
             video,
-            rung: Rung::for_limit(peer.params.max_receive_bps),
+            rung: first_rung(&self.codecs.ladder, shape, peer.params.max_receive_bps),
+            shape,
+            share: None,
             listening: false,
             audio_line: false,
             video_line: false,
@@ -112,10 +118,10 @@ impl Worker {
             return;
         }
         pair.listening = true;
-        let (rung, with_picture) = (pair.rung, pair.video_line);
+        let rung = pair.listens_to();
         self.update_bus(room);
         if let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
-            bus.add_listener(id, rung, with_picture);
+            bus.add_listener(id, rung);
         }
         self.tell_layout(slot);
     }
@@ -171,7 +177,7 @@ impl Worker {
             if let Receiving::Mixed(pair) = &peer.receiving
                 && pair.listening
             {
-                bus.add_listener(peer.id, pair.rung, pair.video_line);
+                bus.add_listener(peer.id, pair.listens_to());
             }
         }
         let mut participants = Vec::with_capacity(room.members.len());
@@ -227,7 +233,7 @@ impl Worker {
         let layout = self
             .rooms
             .get(&peer.room)
-            .and_then(|room| room.layouts.get(&pair.rung.video()))
+            .and_then(|room| room.layouts.get(&pair.rung.video?))
             .cloned();
         if let (true, Some(layout)) = (pair.listening, layout) {
             self.emit(slot, |peer| Event::Layout { peer, layout });
@@ -288,7 +294,7 @@ impl Worker {
         }
         room.layouts.insert(rung, layout);
         for slot in room.members.clone() {
-            if matches!(&self.peers[slot].receiving, Receiving::Mixed(pair) if pair.rung.video() == rung)
+            if matches!(&self.peers[slot].receiving, Receiving::Mixed(pair) if pair.rung.video == Some(rung))
             {
                 self.tell_layout(slot);
             }
@@ -317,14 +323,18 @@ impl Worker {
             timestamp,
             generation: 0,
         });
-        let packet = next_packet(
-            stream,
-            Codec::Opus,
-            timestamp,
-            frame.marker,
-            true,
-            &frame.payload,
-        );
+        stream.seq += 1;
+        let packet = Received {
+            marker: frame.marker,
+            keyframe: true,
+            ..packet(
+                stream.key,
+                Codec::Opus,
+                stream.seq,
+                timestamp,
+                &frame.payload,
+            )
+        };
         for (peer, _) in routes.iter().filter(|(_, mix)| *mix == frame.mix) {
             let Some(&slot) = self.slots.get(peer) else {
                 continue;
@@ -365,40 +375,57 @@ impl Worker {
             return;
         };
         let timestamp = room.video_time.unwrap(timestamp);
-        let stream = room.video.entry(rung).or_default();
-        stream.clock = Some(SenderClock {
+        let picture = room.pictures.entry(rung.shape).or_default();
+        picture.clock = Some(SenderClock {
             ntp: Ntp::from_system(SystemTime::now()),
             timestamp,
             generation: 0,
         });
-        let listeners: Vec<(Slot, u64)> = room
-            .members
-            .iter()
-            .filter_map(|&slot| {
-                let peer = self.peers.get_mut(slot)?;
-                let Receiving::Mixed(pair) = &mut peer.receiving else {
-                    return None;
-                };
-                if !(pair.video_line && pair.listening) {
-                    return None;
+        let layer = Layer(rung.step);
+        let mut layers: LayerSet = std::iter::once(layer).collect();
+        let mut listeners: SmallVec<[(Slot, u64); 16]> = SmallVec::new();
+        for &slot in &room.members {
+            let Some(peer) = self.peers.get_mut(slot) else {
+                continue;
+            };
+            let Receiving::Mixed(pair) = &mut peer.receiving else {
+                continue;
+            };
+            let Some(wanted) = pair.listens_to().video.filter(|_| pair.listening) else {
+                continue;
+            };
+            if wanted.shape == rung.shape {
+                layers.insert(Layer(wanted.step));
+            }
+            let subscriber = &mut peer.session.subscriber;
+            if pair.video_track != Some(picture.key) {
+                if !(keyframe && wanted == rung) {
+                    continue;
                 }
-                if pair.video_track != Some(stream.key) {
-                    if !(keyframe && pair.rung.video() == rung) {
-                        return None;
-                    }
-                    pair.video_track = Some(stream.key);
-                    peer.session
-                        .subscriber
-                        .attach(pair.video, stream.key, Codec::H264);
-                }
-                Some((slot, pair.video))
-            })
-            .collect();
+                pair.video_track = Some(picture.key);
+                subscriber.attach(pair.video, picture.key, Codec::H264);
+                subscriber.set_target(pair.video, target_of(pair.rung));
+            }
+            // What it leaves flows until it has a keyframe of what it wants.
+            if wanted == rung || subscriber.current(pair.video) == Some(layer) {
+                listeners.push((slot, pair.video));
+            }
+        }
         let peers = &mut self.peers;
         let (dirty, next_timer) = (&mut self.dirty, &mut self.next_timer);
         let mut wants_keyframe = false;
         self.packetizer.packetize(access_unit, |payload, last| {
-            let packet = next_packet(stream, Codec::H264, timestamp, last, keyframe, payload);
+            let seq = &mut picture.seqs[usize::from(rung.step)];
+            *seq += 1;
+            let packet = Received {
+                layer,
+                layers,
+                generation: u32::from(rung.step),
+                shift: Some(0),
+                marker: last,
+                keyframe,
+                ..packet(picture.key, Codec::H264, *seq, timestamp, payload)
+            };
             for &(slot, sender) in &listeners {
                 let Some(peer) = peers.get_mut(slot) else {
                     continue;
@@ -428,17 +455,10 @@ impl Worker {
     }
 }
 
-fn next_packet<'p>(
-    stream: &mut MixedTrack,
-    codec: Codec,
-    timestamp: u64,
-    marker: bool,
-    keyframe: bool,
-    payload: &'p [u8],
-) -> Received<'p> {
-    stream.seq += 1;
+/// A packet of a mixed track's only layer.
+fn packet(track: TrackKey, codec: Codec, seq: u64, timestamp: u64, payload: &[u8]) -> Received<'_> {
     Received {
-        track: stream.key,
+        track,
         first: false,
         codec,
         layer: Layer::default(),
@@ -446,15 +466,17 @@ fn next_packet<'p>(
         temporal: 0,
         rises_to: 0,
         generation: 0,
-        seq: stream.seq,
+        seq,
         timestamp,
         shift: None,
-        marker,
-        keyframe,
+        marker: false,
+        keyframe: false,
         recovered: false,
         broken: false,
+        repair_time: Duration::ZERO,
         level: None,
         orientation: None,
+        playout: None,
         dependency_descriptor: None,
         red: None,
         within_red: false,

@@ -6,10 +6,10 @@ use std::time::Instant;
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::mcu::audio::MixId;
 use crate::mcu::bus::{Bus, Rung};
-use crate::mcu::video::VideoRung;
+use crate::mcu::ladder::{MAX_STEPS, Shape, VideoRung};
 use crate::rtp::params::Codec;
 use crate::rtp::unwrap::TimestampUnwrapper;
-use crate::sfu::{SenderClock, Tap, Target, VoiceId};
+use crate::sfu::{Layer, SenderClock, Tap, Target, VoiceId};
 use crate::worker::bandwidth::Bandwidth;
 use crate::worker::demux::Slot;
 use crate::worker::session::Session;
@@ -95,8 +95,12 @@ pub struct MixedPair {
     pub audio: u64,
     /// The picture's sender.
     pub video: u64,
-    /// The rung that its limit allows.
+    /// What it is to be sent.
     pub rung: Rung,
+    /// How its canvas lies, also while it gets no picture.
+    pub shape: Shape,
+    /// Bit/s of payload that its link has for the picture; `None` before the first allocation.
+    pub share: Option<u64>,
     /// It is a listener of the room's bus.
     pub listening: bool,
     /// The sound's m-line is agreed.
@@ -105,8 +109,23 @@ pub struct MixedPair {
     pub video_line: bool,
     /// What the sound's sender carries now.
     pub audio_track: Option<TrackKey>,
-    /// What the picture's sender carries now: the old rung until the new one's keyframe is there.
+    /// What the picture's sender carries now: the picture of another shape until a keyframe of its own is there.
     pub video_track: Option<TrackKey>,
+}
+
+impl MixedPair {
+    /// What the bus is to make for it: no picture for who cannot decode it.
+    pub fn listens_to(&self) -> Rung {
+        Rung {
+            video: self.rung.video.filter(|_| self.video_line),
+            ..self.rung
+        }
+    }
+
+    /// Whether this rung is made for it.
+    pub fn receives(&self, rung: VideoRung) -> bool {
+        self.listening && self.listens_to().video == Some(rung)
+    }
 }
 
 /// A track and its subscribers.
@@ -133,7 +152,28 @@ pub struct Track {
     pub subscribers: Vec<(Slot, u64)>,
 }
 
-/// One mixed stream: a published track of the server.
+/// The picture of one shape: a published track of the server, whose layers are the rungs.
+#[derive(Clone, Copy, Debug)]
+pub struct MixedPicture {
+    /// Its identity in the fanout.
+    pub key: TrackKey,
+    /// The next packet's sequence number of each rung.
+    pub seqs: [u64; MAX_STEPS],
+    /// RTP time against the server's clock, the same for all rungs.
+    pub clock: Option<SenderClock>,
+}
+
+impl Default for MixedPicture {
+    fn default() -> Self {
+        MixedPicture {
+            key: TrackKey::next(),
+            seqs: [1 << 16; MAX_STEPS],
+            clock: None,
+        }
+    }
+}
+
+/// One mixed sound: a published track of the server.
 #[derive(Clone, Copy, Debug)]
 pub struct MixedTrack {
     /// Its identity in the fanout.
@@ -170,11 +210,13 @@ pub struct MediaRoom {
     /// The sounds of the bus.
     pub audio: HashMap<MixId, MixedTrack>,
     /// The pictures of the bus.
-    pub video: HashMap<VideoRung, MixedTrack>,
+    pub pictures: HashMap<Shape, MixedPicture>,
     /// The bus counts its sound in 32 bits, all mixes on one line.
     pub audio_time: TimestampUnwrapper,
     /// Likewise its pictures.
     pub video_time: TimestampUnwrapper,
+    /// What the encoders of the rungs in use are to make, bit/s, where it is not what the ladder says.
+    pub bitrates: HashMap<VideoRung, u32>,
     /// The last layout of each picture.
     pub layouts: HashMap<VideoRung, MixedLayout>,
     /// How the picture is to be divided.
@@ -192,9 +234,10 @@ impl MediaRoom {
             members: Vec::new(),
             bus: None,
             audio: HashMap::new(),
-            video: HashMap::new(),
+            pictures: HashMap::new(),
             audio_time: TimestampUnwrapper::default(),
             video_time: TimestampUnwrapper::default(),
+            bitrates: HashMap::new(),
             layouts: HashMap::new(),
             layout_wish: LayoutWish::default(),
         }
@@ -239,7 +282,8 @@ impl MediaRoom {
     pub fn end_mix(&mut self) {
         self.bus = None;
         self.audio.clear();
-        self.video.clear();
+        self.pictures.clear();
+        self.bitrates.clear();
         self.audio_time = TimestampUnwrapper::default();
         self.video_time = TimestampUnwrapper::default();
         self.layouts.clear();
@@ -251,20 +295,32 @@ impl MediaRoom {
     }
 
     /// The clock of a mixed stream, for sender reports.
-    pub fn mixed_clock(&self, key: TrackKey) -> Option<SenderClock> {
-        self.audio
-            .values()
-            .chain(self.video.values())
-            .find(|track| track.key == key)?
-            .clock
+    pub fn mixed_clock(&self, key: TrackKey, generation: u32) -> Option<SenderClock> {
+        let sound = self.audio.values().find(|track| track.key == key);
+        if let Some(sound) = sound {
+            return sound.clock;
+        }
+        let picture = self.pictures.values().find(|picture| picture.key == key)?;
+        picture.clock.map(|clock| SenderClock {
+            generation,
+            ..clock
+        })
     }
 
     /// The rung whose picture this is.
-    pub fn rung_of(&self, key: TrackKey) -> Option<VideoRung> {
-        self.video
-            .iter()
-            .find(|(_, track)| track.key == key)
-            .map(|(rung, _)| *rung)
+    pub fn rung_of(&self, key: TrackKey, layer: Layer) -> Option<VideoRung> {
+        let mut pictures = self.pictures.iter();
+        let (shape, _) = pictures.find(|(_, picture)| picture.key == key)?;
+        Some(VideoRung {
+            step: layer.0,
+            shape: *shape,
+        })
+    }
+
+    /// A rung has no listener any more.
+    pub fn forget_rung(&mut self, rung: VideoRung) {
+        self.layouts.remove(&rung);
+        self.bitrates.remove(&rung);
     }
 }
 
@@ -281,16 +337,15 @@ mod tests {
     fn the_streams_of_the_next_mix_are_other_tracks_on_a_new_time_line() {
         let (events, _) = tokio::sync::mpsc::channel(1);
         let mut room = MediaRoom::new(events, VoiceLimits::default());
-        let first = room.video.entry(VideoRung::Standard).or_default().key;
+        let wide = |room: &mut MediaRoom| room.pictures.entry(Shape::Landscape).or_default().key;
+        let first = wide(&mut room);
         let late = room.video_time.unwrap(u32::MAX);
         assert!(room.video_time.unwrap(0) > late, "32 bits wrap");
-        assert_eq!(room.rung_of(first), Some(VideoRung::Standard));
+        let rung = room.rung_of(first, Layer(2));
+        assert_eq!(rung, Some(VideoRung::landscape(2)));
         room.end_mix();
-        assert_eq!(room.rung_of(first), None);
-        assert_ne!(
-            room.video.entry(VideoRung::Standard).or_default().key,
-            first
-        );
+        assert_eq!(room.rung_of(first, Layer(2)), None);
+        assert_ne!(wide(&mut room), first);
         assert!(room.video_time.unwrap(7) < late);
     }
 }

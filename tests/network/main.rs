@@ -10,6 +10,7 @@ mod bench;
 mod caps;
 mod keyframes;
 mod loss;
+mod rungs;
 
 use talksy_unit::demo::Sound;
 use tokio::sync::{Mutex, MutexGuard};

@@ -26,6 +26,7 @@ fn request() -> JoinRequest {
         mode: Mode::Sfu,
         publish: true,
         max_receive_bps: None,
+        canvas: None,
     }
 }
 

@@ -8,13 +8,14 @@ use crate::ids::{PeerId, TrackKey};
 use crate::room::JoinRequest;
 use crate::room::snapshot::PeerSnapshot;
 use crate::stats::PeerStats;
-use crate::worker::{Delivery, PeerParams, PublishedTrack, SourceType, Target};
+use crate::worker::{Delivery, PeerParams, PublishedTrack, Shape, SourceType, Target};
 
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) name: String,
     pub(super) delivery: Delivery,
     pub(super) max_receive_bps: Option<u64>,
+    pub(super) canvas: Option<Shape>,
     pub(super) link: Link,
     /// Own tracks, in order of arrival: at most the limit.
     pub(super) published: Vec<TrackKey>,
@@ -69,6 +70,7 @@ impl Member {
             name,
             delivery,
             max_receive_bps: request.max_receive_bps,
+            canvas: request.canvas,
             link: Link::Waiting,
             published: Vec::new(),
             subscribed: BTreeSet::new(),
@@ -91,6 +93,7 @@ impl Member {
             delivery: self.delivery,
             client_offers_first,
             max_receive_bps: self.max_receive_bps,
+            canvas: self.canvas,
         }
     }
 
