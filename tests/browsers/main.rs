@@ -16,6 +16,7 @@ mod pace;
 mod renegotiation;
 mod sending;
 mod simulcast;
+mod sound;
 mod voices;
 
 use std::time::Duration;
