@@ -7,7 +7,6 @@
 mod support;
 
 mod bench;
-mod caps;
 mod keyframes;
 mod loss;
 mod rungs;
