@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use crate::ids::{RoomKey, TrackKey};
 use crate::mcu::audio::{AudioLevel, AudioPacket, MixId};
 use crate::mcu::bus::{Bus, BusOutput, MixedAudio};
+use crate::mcu::codec::SourceCodec;
 use crate::mcu::feed::VideoPacket;
 use crate::mcu::ladder::VideoRung;
 use crate::mcu::video::Participant;
@@ -36,7 +37,7 @@ pub(super) fn tap(bus: &Bus, tap: &mut Tap, now: Instant, packet: &Received<'_>)
     let payload = Bytes::copy_from_slice(packet.payload);
     let timestamp = place.timestamp as u32;
     match packet.codec {
-        Codec::Opus => bus.push_audio(
+        Codec::Opus | Codec::G722 | Codec::Pcmu | Codec::Pcma => bus.push_audio(
             packet.track,
             AudioPacket {
                 seq: place.seq,
@@ -88,6 +89,7 @@ impl Worker {
             shape,
             share: None,
             listening: false,
+            stereo: false,
             audio_line: false,
             video_line: false,
             audio_track: None,
@@ -103,6 +105,17 @@ impl Worker {
         let has_line = |sender| send.iter().any(|line| line.sender == sender);
         pair.audio_line = has_line(pair.audio);
         pair.video_line = has_line(pair.video);
+        pair.stereo = send
+            .iter()
+            .filter(|line| line.sender == pair.audio)
+            .flat_map(|line| &line.payloads)
+            .any(|payload| payload.stereo);
+        let (id, room, stereo) = (peer.id, peer.room, pair.stereo);
+        if pair.listening
+            && let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref())
+        {
+            bus.set_stereo(id, stereo);
+        }
         self.begin_listening(slot);
     }
 
@@ -118,10 +131,11 @@ impl Worker {
             return;
         }
         pair.listening = true;
-        let rung = pair.listens_to();
+        let (rung, stereo) = (pair.listens_to(), pair.stereo);
         self.update_bus(room);
         if let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
             bus.add_listener(id, rung);
+            bus.set_stereo(id, stereo);
         }
         self.tell_layout(slot);
     }
@@ -178,6 +192,7 @@ impl Worker {
                 && pair.listening
             {
                 bus.add_listener(peer.id, pair.listens_to());
+                bus.set_stereo(peer.id, pair.stereo);
             }
         }
         let mut participants = Vec::with_capacity(room.members.len());
@@ -202,7 +217,12 @@ impl Worker {
                 track.tapped = true;
                 let screen = track.source == SourceType::Screen;
                 match track.info.kind {
-                    MediaKind::Audio => bus.add_audio_source(*track_key, peer.id, screen),
+                    MediaKind::Audio => {
+                        bus.add_audio_source(*track_key, peer.id, track.source.is_music());
+                        if let Some(codec) = SourceCodec::of(track.info.codec) {
+                            bus.set_codec(*track_key, codec);
+                        }
+                    }
                     MediaKind::Video => bus.add_video_source(*track_key, peer.id, screen),
                 }
                 if track.muted {

@@ -7,7 +7,7 @@ use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::mcu::audio::MixId;
 use crate::mcu::bus::{Bus, Rung};
 use crate::mcu::ladder::{MAX_STEPS, Shape, VideoRung};
-use crate::rtp::params::Codec;
+use crate::rtp::params::{Codec, MediaKind};
 use crate::rtp::unwrap::TimestampUnwrapper;
 use crate::sfu::{Layer, SenderClock, Tap, Target, VoiceId};
 use crate::worker::bandwidth::Bandwidth;
@@ -103,6 +103,8 @@ pub struct MixedPair {
     pub share: Option<u64>,
     /// It is a listener of the room's bus.
     pub listening: bool,
+    /// It likes the sound in two channels.
+    pub stereo: bool,
     /// The sound's m-line is agreed.
     pub audio_line: bool,
     /// The picture's m-line is agreed.
@@ -326,7 +328,7 @@ impl MediaRoom {
 
 /// Can the mixer decode it?
 pub fn is_mixable(codec: Codec) -> bool {
-    matches!(codec, Codec::Opus | Codec::H264)
+    codec.kind() == MediaKind::Audio || codec == Codec::H264
 }
 
 #[cfg(test)]
