@@ -14,6 +14,7 @@ mod mixed;
 mod old_page;
 mod pace;
 mod renegotiation;
+mod sending;
 mod simulcast;
 mod sound;
 mod voices;

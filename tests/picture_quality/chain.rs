@@ -8,10 +8,13 @@ use bytes::Bytes;
 use talksy_mixer::video::frame::Plane;
 use talksy_mixer::video::{Rect, View};
 use talksy_unit::ids::{PeerId, TrackKey};
+use talksy_unit::mcu::codec::VideoCodec;
 use talksy_unit::mcu::codec::h264::{Decoder, Encoder, EncoderConfig};
 use talksy_unit::mcu::feed::VideoPacket;
 use talksy_unit::mcu::source::VideoSource;
-use talksy_unit::mcu::video::{Ladder, Participant, VideoMix, VideoRung, VideoTick};
+use talksy_unit::mcu::video::{
+    AccessUnit, Ladder, Participant, Unit, VideoMix, VideoRung, VideoTick,
+};
 use talksy_unit::rtp::h264::Packetizer;
 
 use crate::film::{Film, number_in};
@@ -168,7 +171,7 @@ impl Sender {
             id,
             encoder: Encoder::new(CAMERA).expect("an encoder"),
             packetizer: Packetizer::default(),
-            source: VideoSource::new(TrackKey(id)),
+            source: VideoSource::new(VideoCodec::H264),
             packets: VecDeque::new(),
             seq: 1000,
             loss,
@@ -215,7 +218,7 @@ impl Sender {
                     seq: *seq,
                     timestamp: (frame * 90_000 / FPS) as u32,
                     marker,
-                    orientation: 0,
+                    orientation: None,
                     arrival: now + ONE_WAY,
                     payload: Bytes::copy_from_slice(payload),
                 });
@@ -228,9 +231,22 @@ impl Sender {
         while let Some(packet) = self.packets.pop_front_if(|packet| packet.arrival <= now) {
             self.source.push(packet);
         }
-        while let Some(unit) = self.source.pop(now) {
-            mix.push(TrackKey(self.id), unit);
+        let mut units = Vec::new();
+        while self.source.next(now, |unit| units.push(access_unit(&unit))) {}
+        for unit in units {
+            mix.push(self.track(), unit);
         }
+    }
+}
+
+fn access_unit(unit: &Unit<'_>) -> AccessUnit {
+    AccessUnit {
+        data: Bytes::copy_from_slice(unit.data),
+        timestamp: 0,
+        keyframe: unit.keyframe,
+        arrival: unit.arrival,
+        orientation: unit.orientation,
+        broken: unit.broken,
     }
 }
 
