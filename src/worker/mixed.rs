@@ -8,23 +8,43 @@ use smallvec::SmallVec;
 use crate::ids::{RoomKey, TrackKey};
 use crate::mcu::audio::{AudioLevel, AudioPacket, MixId};
 use crate::mcu::bus::{Bus, BusOutput, MixedAudio};
+use crate::mcu::codec::SourceCodec;
 use crate::mcu::feed::VideoPacket;
 use crate::mcu::ladder::VideoRung;
 use crate::mcu::video::Participant;
 use crate::rtp::ntp::Ntp;
 use crate::rtp::params::{Codec, MediaKind, SendLine};
-use crate::sfu::{DropReason, Layer, LayerSet, Received, SenderClock, Tap};
-use crate::worker::delivery::{BEST_LAYER, Carried, open_sender};
+use crate::sfu::{
+    DropReason, Layer, LayerSet, Publisher, Received, SenderClock, Tap, Target, layer_for_tile,
+};
+use crate::worker::delivery::{Carried, open_sender};
 use crate::worker::demux::Slot;
 use crate::worker::figures::mixed_track_id;
 use crate::worker::rungs::{first_rung, target_of};
 use crate::worker::session::Forwarding;
-use crate::worker::state::{MixedPair, Receiving, is_mixable};
+use crate::worker::state::{MixedPair, Receiving, Track, video_codec};
 use crate::worker::thread::Worker;
 use crate::worker::{Event, LayoutWish, MixedLayout, SourceType};
 
 /// Stream and track ids of the mixed pair.
 pub(super) const MIXED_STREAM: &str = "mixed";
+
+/// Taken for the tile of a picture until the bus has told its size.
+pub(super) const UNTOLD_TILE: (u32, u32) = (640, 360);
+
+/// Lets the bus have the layer that fits the track's tile, and nothing where there is no tile. What it has goes on until a
+/// keyframe of the returned layer is there.
+pub(super) fn aim(track: &mut Track, publisher: &mut Publisher, now: Instant) -> Option<Layer> {
+    let target = match track.tile {
+        None => Target::Paused,
+        Some(_) if !track.info.simulcast => Target::BEST,
+        Some(tile) => Target::UpTo {
+            layer: layer_for_tile(&publisher.layers(now, track.info.key), tile),
+            temporal: u8::MAX,
+        },
+    };
+    track.tap.set_target(target)
+}
 
 /// Hands a copy of a packet to the codec threads, if it is of the layer that they take. True: nothing goes there before
 /// a keyframe of the packet's layer.
@@ -36,7 +56,7 @@ pub(super) fn tap(bus: &Bus, tap: &mut Tap, now: Instant, packet: &Received<'_>)
     let payload = Bytes::copy_from_slice(packet.payload);
     let timestamp = place.timestamp as u32;
     match packet.codec {
-        Codec::Opus => bus.push_audio(
+        Codec::Opus | Codec::G722 | Codec::Pcmu | Codec::Pcma => bus.push_audio(
             packet.track,
             AudioPacket {
                 seq: place.seq,
@@ -49,18 +69,18 @@ pub(super) fn tap(bus: &Bus, tap: &mut Tap, now: Instant, packet: &Received<'_>)
                 payload,
             },
         ),
-        Codec::H264 => bus.push_video(
+        Codec::H264 | Codec::Vp8 => bus.push_video(
             packet.track,
             VideoPacket {
                 seq: place.seq,
                 timestamp,
                 marker: packet.marker,
-                orientation: packet.orientation.unwrap_or(0),
+                orientation: packet.orientation,
                 arrival: now,
                 payload,
             },
         ),
-        Codec::Vp8 | Codec::Vp9 | Codec::Av1 => {}
+        Codec::Vp9 | Codec::Av1 => {}
     }
     false
 }
@@ -88,6 +108,7 @@ impl Worker {
             shape,
             share: None,
             listening: false,
+            stereo: false,
             audio_line: false,
             video_line: false,
             audio_track: None,
@@ -103,6 +124,17 @@ impl Worker {
         let has_line = |sender| send.iter().any(|line| line.sender == sender);
         pair.audio_line = has_line(pair.audio);
         pair.video_line = has_line(pair.video);
+        pair.stereo = send
+            .iter()
+            .filter(|line| line.sender == pair.audio)
+            .flat_map(|line| &line.payloads)
+            .any(|payload| payload.stereo);
+        let (id, room, stereo) = (peer.id, peer.room, pair.stereo);
+        if pair.listening
+            && let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref())
+        {
+            bus.set_stereo(id, stereo);
+        }
         self.begin_listening(slot);
     }
 
@@ -118,10 +150,11 @@ impl Worker {
             return;
         }
         pair.listening = true;
-        let rung = pair.listens_to();
+        let (rung, stereo) = (pair.listens_to(), pair.stereo);
         self.update_bus(room);
         if let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
             bus.add_listener(id, rung);
+            bus.set_stereo(id, stereo);
         }
         self.tell_layout(slot);
     }
@@ -158,6 +191,7 @@ impl Worker {
             tracks.filter(|track| track.room == key).for_each(|track| {
                 track.tapped = false;
                 track.tap = Tap::default();
+                track.tile = Some(UNTOLD_TILE);
             });
         }
         if !is_heard {
@@ -178,6 +212,7 @@ impl Worker {
                 && pair.listening
             {
                 bus.add_listener(peer.id, pair.listens_to());
+                bus.set_stereo(peer.id, pair.stereo);
             }
         }
         let mut participants = Vec::with_capacity(room.members.len());
@@ -196,15 +231,23 @@ impl Worker {
                 let is_video = track.info.kind == MediaKind::Video;
                 muted &= is_video || track.muted;
                 camera_off &= !is_video || track.muted || track.source == SourceType::Screen;
-                if track.tapped || !is_mixable(track.info.codec) {
+                if track.tapped {
                     continue;
                 }
-                track.tapped = true;
                 let screen = track.source == SourceType::Screen;
                 match track.info.kind {
-                    MediaKind::Audio => bus.add_audio_source(*track_key, peer.id, screen),
-                    MediaKind::Video => bus.add_video_source(*track_key, peer.id, screen),
+                    MediaKind::Audio => {
+                        bus.add_audio_source(*track_key, peer.id, track.source.is_music());
+                        if let Some(codec) = SourceCodec::of(track.info.codec) {
+                            bus.set_codec(*track_key, codec);
+                        }
+                    }
+                    MediaKind::Video => match video_codec(track.info.codec) {
+                        Some(codec) => bus.add_video_source(*track_key, peer.id, screen, codec),
+                        None => continue,
+                    },
                 }
+                track.tapped = true;
                 if track.muted {
                     bus.set_muted(*track_key, true);
                 }
@@ -277,11 +320,36 @@ impl Worker {
                 self.send_picture(now, room, rung, timestamp, keyframe, &access_unit);
             }
             BusOutput::Layout { room, rung, layout } => self.on_layout(room, rung, layout),
-            BusOutput::KeyframeWanted { track } => {
-                if let Some(room) = self.tracks.get(&track).map(|track| track.room) {
-                    self.request_keyframe(now, room, track, BEST_LAYER);
+            BusOutput::Shown { track, size } => self.on_shown(now, track, size),
+            BusOutput::LowestOnly { room, lowest_only } => {
+                // The next allocations obey.
+                if let Some(room) = self.rooms.get_mut(&room) {
+                    room.lowest_only = lowest_only && room.bus.is_some();
                 }
             }
+            BusOutput::KeyframeWanted { track } => {
+                let wanted = self.tracks.get(&track);
+                if let Some((room, layer)) =
+                    wanted.and_then(|track| Some((track.room, track.tap.needed()?)))
+                {
+                    self.request_keyframe(now, room, track, layer);
+                }
+            }
+        }
+    }
+
+    /// The bus shows a track larger or smaller than before, or not at all.
+    fn on_shown(&mut self, now: Instant, key: TrackKey, size: Option<(u32, u32)>) {
+        let Some(track) = self.tracks.get_mut(&key).filter(|track| track.tapped) else {
+            return;
+        };
+        track.tile = size;
+        let room = track.room;
+        let Some(peer) = self.peers.get_mut(track.publisher) else {
+            return;
+        };
+        if let Some(layer) = aim(track, &mut peer.session.publisher, now) {
+            self.request_keyframe(now, room, key, layer);
         }
     }
 

@@ -14,7 +14,9 @@ mod mixed;
 mod old_page;
 mod pace;
 mod renegotiation;
+mod sending;
 mod simulcast;
+mod sound;
 mod voices;
 
 use std::time::Duration;
