@@ -44,11 +44,12 @@ pub const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
 const MAX_LAG: Duration = Duration::from_millis(100);
 
 /// What a mixed client can get: one picture size and one pair of bitrates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Rung {
     /// 320x180 at 10 fps and 120 kbit/s, Opus at 20 kbit/s.
     Low,
     /// 640x360 at 20 fps and 400 kbit/s, Opus at 32 kbit/s.
+    #[default]
     Standard,
 }
 
@@ -369,23 +370,29 @@ impl Bus {
         self.video(VideoControl::Layout(wish));
     }
 
-    /// A client that is to be sent the mix; without the picture if it cannot decode that.
-    pub fn add_listener(&self, peer: PeerId, rung: Rung, with_picture: bool) {
+    /// A client that is to be sent the sound. Known already: changes its rung.
+    pub fn add_listener(&self, peer: PeerId, rung: Rung) {
         self.audio(AudioControl::AddListener(peer, rung.audio()));
-        if with_picture {
-            self.video(VideoControl::AddListener(peer, rung.video()));
-        }
     }
 
-    /// It moves to another rung.
+    /// A client that is to be sent the picture. Known already: changes its rung.
+    pub fn add_viewer(&self, peer: PeerId, rung: Rung) {
+        self.video(VideoControl::AddListener(peer, rung.video()));
+    }
+
+    /// It moves to another rung, with what it gets.
     pub fn set_rung(&self, peer: PeerId, rung: Rung) {
         self.audio(AudioControl::SetRung(peer, rung.audio()));
         self.video(VideoControl::SetRung(peer, rung.video()));
     }
 
-    /// It is gone.
+    /// It wants no sound any more.
     pub fn remove_listener(&self, peer: PeerId) {
         self.audio(AudioControl::RemoveListener(peer));
+    }
+
+    /// It wants no picture any more.
+    pub fn remove_viewer(&self, peer: PeerId) {
         self.video(VideoControl::RemoveListener(peer));
     }
 

@@ -12,7 +12,7 @@ use crate::rtp::bwe::{Estimator, Wanted};
 use crate::rtp::params::MediaKind;
 use crate::sfu::{Allocator, Budget, Choice, Demand, Target};
 use crate::worker::demux::Slot;
-use crate::worker::state::{Peer, Receiving};
+use crate::worker::state::Peer;
 use crate::worker::thread::Worker;
 use crate::worker::{Event, SourceType};
 
@@ -145,9 +145,10 @@ impl Worker {
         let limit = peer.params.max_receive_bps;
         peer.session.subscriber.estimator_mut().set_limit(limit);
         peer.session.subscriber.adjust_pace(now);
-        let limited = match peer.receiving {
-            Receiving::Forward(_) => self.allocate_tracks(now, slot),
-            Receiving::Mixed(_) => self.allocate_rung(now, slot),
+        let limited = if peer.receiving.picture.is_some() {
+            self.allocate_rung(now, slot)
+        } else {
+            self.allocate_tracks(now, slot)
         };
         let peer = &mut self.peers[slot];
         let estimator = peer.session.subscriber.estimator();
@@ -182,9 +183,7 @@ impl Worker {
         let known = |sender: &u64| demands.iter().any(|demand| demand.sender == *sender);
         peer.bandwidth.targets.retain(|sender, _| known(sender));
         let tiles = &mut peer.bandwidth.tiles;
-        if let Receiving::Forward(tracks) = &peer.receiving {
-            tiles.retain(|key, _| tracks.contains_key(key));
-        }
+        tiles.retain(|key, _| peer.receiving.tracks.contains_key(key));
         for (choice, key) in allocation.choices.iter().zip(&tracks) {
             self.carry_out(now, slot, *key, choice);
         }
@@ -197,10 +196,12 @@ impl Worker {
         let peer = &self.peers[slot];
         let room = self.rooms.get(&peer.room);
         let dominant = room.and_then(|room| room.voices.dominant_for(slot));
-        let Receiving::Forward(tracks) = &peer.receiving else {
-            return wishes;
-        };
-        let attached = tracks.iter().filter(|(_, forwarded)| forwarded.attached);
+        if peer.receiving.hears_mix() {
+            let rung = peer.receiving.rung.audio();
+            wishes.voices = (self.codecs.sound.bitrate(rung).into(), 1);
+        }
+        let tracks = peer.receiving.tracks.iter();
+        let attached = tracks.filter(|(_, forwarded)| forwarded.attached);
         let attached: SmallVec<[(TrackKey, u64); 16]> = attached
             .map(|(key, forwarded)| (*key, forwarded.sender))
             .collect();
@@ -263,9 +264,7 @@ impl Worker {
         let limit = peer.params.max_receive_bps;
         let estimator = peer.session.subscriber.estimator();
         let (estimate, starting) = (estimator.estimate(now), estimator.is_starting(now));
-        let Receiving::Mixed(pair) = &peer.receiving else {
-            return false;
-        };
+        let current = peer.receiving.rung;
         let best = Rung::for_limit(limit);
         // Before anything is known of the link, the limit alone decides.
         let fits = if starting {
@@ -283,9 +282,9 @@ impl Worker {
             }
         };
         let mut rung = lower(best, fits);
-        let rises = rung.needs_bps() > pair.rung.needs_bps();
+        let rises = rung.needs_bps() > current.needs_bps();
         if rises && !starting && (!calm || lower(rung, recovered) != rung) {
-            rung = pair.rung;
+            rung = current;
         }
         let limited = rung != best;
         let wanted = limited.then(|| {
@@ -301,16 +300,14 @@ impl Worker {
     /// Moves a mixed client to another rung.
     fn set_rung(&mut self, slot: Slot, rung: Rung) {
         let peer = &mut self.peers[slot];
-        let Receiving::Mixed(pair) = &mut peer.receiving else {
-            return;
-        };
-        if pair.rung == rung {
+        let receiving = &mut peer.receiving;
+        if receiving.rung == rung {
             return;
         }
-        pair.rung = rung;
+        receiving.rung = rung;
         peer.bandwidth.changes += 1;
-        let (id, room, listening) = (peer.id, peer.room, pair.listening);
-        if listening && let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
+        let (id, room) = (peer.id, peer.room);
+        if let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
             bus.set_rung(id, rung);
         }
         self.tell_layout(slot);
@@ -323,7 +320,8 @@ impl Worker {
         self.peers[slot].params.max_receive_bps = bps;
         let estimator = self.peers[slot].session.subscriber.estimator();
         let estimate = estimator.path_estimate(now);
-        if matches!(self.peers[slot].receiving, Receiving::Mixed(_)) {
+        let receiving = &self.peers[slot].receiving;
+        if receiving.sound.is_some() || receiving.picture.is_some() {
             let wish = bps.unwrap_or(u64::MAX).min(estimate);
             self.set_rung(slot, Rung::for_limit(Some(wish)));
         }
@@ -346,7 +344,7 @@ impl Worker {
         size: (u32, u32),
     ) {
         if let Some(peer) = self.peer_mut(id)
-            && matches!(&peer.receiving, Receiving::Forward(tracks) if tracks.contains_key(&track))
+            && peer.receiving.tracks.contains_key(&track)
         {
             peer.bandwidth.tiles.insert(track, size);
             self.reallocate(now, id);

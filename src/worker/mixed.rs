@@ -12,15 +12,15 @@ use crate::mcu::video::{Participant, VideoRung};
 use crate::rtp::ntp::Ntp;
 use crate::rtp::params::{Codec, MediaKind, SendLine};
 use crate::sfu::{DropReason, Layer, LayerSet, Received, SenderClock, Tap};
-use crate::worker::delivery::{BEST_LAYER, Carried, open_sender};
+use crate::worker::delivery::{BEST_LAYER, Carried, close_sender, open_sender};
 use crate::worker::demux::Slot;
 use crate::worker::figures::mixed_track_id;
 use crate::worker::session::Forwarding;
-use crate::worker::state::{MixedPair, MixedTrack, Receiving, is_mixable};
+use crate::worker::state::{MixedSender, MixedTrack, Receiving, is_mixable};
 use crate::worker::thread::Worker;
 use crate::worker::{Event, LayoutWish, MixedLayout, SourceType};
 
-/// Stream and track ids of the mixed pair.
+/// Stream and track ids of the mixed tracks.
 pub(super) const MIXED_STREAM: &str = "mixed";
 
 /// Hands a copy of a packet to the codec threads, if it is of the layer that they take. True: nothing goes there before
@@ -63,89 +63,116 @@ pub(super) fn tap(bus: &Bus, tap: &mut Tap, now: Instant, packet: &Received<'_>)
 }
 
 impl Worker {
-    /// Opens the pair of senders of a mixed client.
+    /// Opens the senders of what the peer gets mixed, as far as they are not there yet.
     pub(super) fn begin_mixed(&mut self, slot: Slot) {
         let peer = &mut self.peers[slot];
-        let cname = format!("{MIXED_STREAM}-{}", peer.id);
-        let carried = |codec: Codec| Carried {
-            kind: codec.kind(),
-            codec,
-            stream_id: MIXED_STREAM.into(),
-            track_id: mixed_track_id(codec.kind()),
-            cname: cname.clone(),
-            dedicated: true,
+        let delivery = peer.params.delivery;
+        let mut begun = false;
+        for codec in [Codec::Opus, Codec::H264] {
+            let kind = codec.kind();
+            if delivery.forwards(kind) || peer.receiving.mixed(kind).is_some() {
+                continue;
+            }
+            let carried = Carried {
+                kind,
+                codec,
+                stream_id: MIXED_STREAM.into(),
+                track_id: mixed_track_id(kind),
+                cname: format!("{MIXED_STREAM}-{}", peer.id),
+                dedicated: true,
+            };
+            let sender = open_sender(peer, carried);
+            *peer.receiving.mixed(kind) = Some(MixedSender::new(sender));
+            begun = true;
+        }
+        if begun {
+            peer.receiving.rung = Rung::for_limit(peer.params.max_receive_bps);
+        }
+    }
+
+    /// Ends the mixed track of a kind, if the peer has it.
+    pub(super) fn end_mixed(&mut self, slot: Slot, kind: MediaKind) {
+        let peer = &mut self.peers[slot];
+        let Some(ended) = peer.receiving.mixed(kind).take() else {
+            return;
         };
-        let audio = open_sender(peer, carried(Codec::Opus));
-        let video = open_sender(peer, carried(Codec::H264));
-        peer.receiving = Receiving::Mixed(MixedPair {
-            audio,
-            video,
-            rung: Rung::for_limit(peer.params.max_receive_bps),
-            listening: false,
-            audio_line: false,
-            video_line: false,
-            audio_track: None,
-            video_track: None,
-        });
+        close_sender(peer, ended.sender);
+        let (id, room) = (peer.id, peer.room);
+        if let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
+            match kind {
+                MediaKind::Audio => bus.remove_listener(id),
+                MediaKind::Video => bus.remove_viewer(id),
+            }
+        }
     }
 
     pub(super) fn on_mixed_lines(&mut self, slot: Slot, send: &[SendLine]) {
-        let peer = &mut self.peers[slot];
-        let Receiving::Mixed(pair) = &mut peer.receiving else {
-            return;
-        };
-        let has_line = |sender| send.iter().any(|line| line.sender == sender);
-        pair.audio_line = has_line(pair.audio);
-        pair.video_line = has_line(pair.video);
+        let receiving = &mut self.peers[slot].receiving;
+        for mixed in [&mut receiving.sound, &mut receiving.picture] {
+            if let Some(mixed) = mixed {
+                mixed.line = send.iter().any(|line| line.sender == mixed.sender);
+            }
+        }
         self.begin_listening(slot);
     }
 
-    /// A mixed client whose m-lines and keys are there is a listener of the bus.
+    /// For a client whose keys are there the bus makes what has an m-line.
     pub(super) fn begin_listening(&mut self, slot: Slot) {
         let peer = &mut self.peers[slot];
-        let (id, room) = (peer.id, peer.room);
-        let connected = peer.session.is_connected();
-        let Receiving::Mixed(pair) = &mut peer.receiving else {
-            return;
-        };
-        if !connected || pair.listening || !(pair.audio_line || pair.video_line) {
+        if !peer.session.is_connected() {
             return;
         }
-        pair.listening = true;
-        let (rung, with_picture) = (pair.rung, pair.video_line);
+        let (id, room) = (peer.id, peer.room);
+        let Receiving {
+            sound,
+            picture,
+            rung,
+            ..
+        } = &mut peer.receiving;
+        let hears = sound.as_mut().is_some_and(MixedSender::begins);
+        let sees = picture.as_mut().is_some_and(MixedSender::begins);
+        let rung = *rung;
+        if !hears && !sees {
+            return;
+        }
         self.update_bus(room);
         if let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
-            bus.add_listener(id, rung, with_picture);
+            if hears {
+                bus.add_listener(id, rung);
+            }
+            if sees {
+                bus.add_viewer(id, rung);
+            }
         }
         self.tell_layout(slot);
     }
 
-    pub(super) fn on_mixed_refused(&mut self, slot: Slot, sender: u64, reason: &str) {
-        let Receiving::Mixed(pair) = &self.peers[slot].receiving else {
-            return;
-        };
-        let message = if sender == pair.video {
+    /// The client cannot take what a mixed sender carries. False: it is no mixed sender's.
+    pub(super) fn on_mixed_refused(&mut self, slot: Slot, sender: u64, reason: &str) -> bool {
+        let receiving = &self.peers[slot].receiving;
+        let is = |mixed: Option<MixedSender>| mixed.is_some_and(|mixed| mixed.sender == sender);
+        let message = if is(receiving.picture) {
             format!("there is no mixed picture for this client: {reason}; the mixed sound goes on")
-        } else {
+        } else if is(receiving.sound) {
             format!("there is no mixed sound for this client: {reason}")
+        } else {
+            return false;
         };
         self.emit(slot, |peer| Event::Failed { peer, message });
+        true
     }
 
-    /// Brings the bus in line with the room: it lives while somebody listens, hears every track that it can
-    /// decode, and knows who has a tile.
+    /// Brings the bus in line with the room: it lives while somebody is sent any of the mix, hears every sound that it can
+    /// decode, sees the pictures while somebody is sent the mixed one, and knows who has a tile.
     pub(super) fn update_bus(&mut self, key: RoomKey) {
         let Some(room) = self.rooms.get_mut(&key) else {
             return;
         };
         let peers = &self.peers;
-        let listens = |slot: &Slot| {
-            peers
-                .get(*slot)
-                .is_some_and(|p| matches!(&p.receiving, Receiving::Mixed(pair) if pair.listening))
-        };
-        let is_heard = room.members.iter().any(listens);
-        if room.bus.is_some() && (!is_heard || room.is_mix_broken()) {
+        let members = || room.members.iter().filter_map(|slot| peers.get(*slot));
+        let is_watched = members().any(|peer| peer.receiving.sees_mix());
+        let is_wanted = is_watched || members().any(|peer| peer.receiving.hears_mix());
+        if room.bus.is_some() && (!is_wanted || room.is_mix_broken()) {
             room.end_mix();
             room.voices.forget_decoded();
             let tracks = self.tracks.values_mut();
@@ -154,7 +181,7 @@ impl Worker {
                 track.tap = Tap::default();
             });
         }
-        if !is_heard {
+        if !is_wanted {
             return;
         }
         let is_new = room.bus.is_none();
@@ -168,10 +195,11 @@ impl Worker {
             let Some(peer) = peers.get(*slot) else {
                 continue;
             };
-            if let Receiving::Mixed(pair) = &peer.receiving
-                && pair.listening
-            {
-                bus.add_listener(peer.id, pair.rung, pair.video_line);
+            if peer.receiving.hears_mix() {
+                bus.add_listener(peer.id, peer.receiving.rung);
+            }
+            if peer.receiving.sees_mix() {
+                bus.add_viewer(peer.id, peer.receiving.rung);
             }
         }
         let mut participants = Vec::with_capacity(room.members.len());
@@ -190,10 +218,15 @@ impl Worker {
                 let is_video = track.info.kind == MediaKind::Video;
                 muted &= is_video || track.muted;
                 camera_off &= !is_video || track.muted || track.source == SourceType::Screen;
-                if track.tapped || !is_mixable(track.info.codec) {
+                let is_mixed = is_mixable(track.info.codec) && (is_watched || !is_video);
+                if std::mem::replace(&mut track.tapped, is_mixed) == is_mixed {
                     continue;
                 }
-                track.tapped = true;
+                if !is_mixed {
+                    track.tap = Tap::default();
+                    bus.remove_source(*track_key);
+                    continue;
+                }
                 let screen = track.source == SourceType::Screen;
                 match track.info.kind {
                     MediaKind::Audio => bus.add_audio_source(*track_key, peer.id, screen),
@@ -221,15 +254,13 @@ impl Worker {
     /// The tiles of the picture that a mixed peer receives.
     pub(super) fn tell_layout(&mut self, slot: Slot) {
         let peer = &self.peers[slot];
-        let Receiving::Mixed(pair) = &peer.receiving else {
+        if !peer.receiving.sees_mix() {
             return;
-        };
-        let layout = self
-            .rooms
-            .get(&peer.room)
-            .and_then(|room| room.layouts.get(&pair.rung.video()))
-            .cloned();
-        if let (true, Some(layout)) = (pair.listening, layout) {
+        }
+        let rung = peer.receiving.rung.video();
+        let room = self.rooms.get(&peer.room);
+        let layout = room.and_then(|room| room.layouts.get(&rung)).cloned();
+        if let Some(layout) = layout {
             self.emit(slot, |peer| Event::Layout { peer, layout });
         }
     }
@@ -288,8 +319,7 @@ impl Worker {
         }
         room.layouts.insert(rung, layout);
         for slot in room.members.clone() {
-            if matches!(&self.peers[slot].receiving, Receiving::Mixed(pair) if pair.rung.video() == rung)
-            {
+            if self.peers[slot].receiving.rung.video() == rung {
                 self.tell_layout(slot);
             }
         }
@@ -330,19 +360,15 @@ impl Worker {
                 continue;
             };
             let peer = &mut self.peers[slot];
-            let Receiving::Mixed(pair) = &mut peer.receiving else {
+            let Some(sound) = peer.receiving.sound.as_mut().filter(|sound| sound.line) else {
                 continue;
             };
-            if !pair.audio_line {
-                continue;
-            }
-            if pair.audio_track != Some(packet.track) {
-                pair.audio_track = Some(packet.track);
+            let sender = sound.sender;
+            if sound.track.replace(packet.track) != Some(packet.track) {
                 peer.session
                     .subscriber
-                    .attach(pair.audio, packet.track, Codec::Opus);
+                    .attach(sender, packet.track, Codec::Opus);
             }
-            let sender = pair.audio;
             let forwarding = peer.session.forward(now, sender, &packet);
             if forwarding == Forwarding::Queued && !std::mem::replace(&mut peer.dirty, true) {
                 self.dirty.push(slot);
@@ -376,22 +402,19 @@ impl Worker {
             .iter()
             .filter_map(|&slot| {
                 let peer = self.peers.get_mut(slot)?;
-                let Receiving::Mixed(pair) = &mut peer.receiving else {
-                    return None;
-                };
-                if !(pair.video_line && pair.listening) {
-                    return None;
-                }
-                if pair.video_track != Some(stream.key) {
-                    if !(keyframe && pair.rung.video() == rung) {
+                let wanted = peer.receiving.rung.video();
+                let picture = peer.receiving.picture.as_mut();
+                let picture = picture.filter(|picture| picture.line && picture.listening)?;
+                if picture.track != Some(stream.key) {
+                    if !(keyframe && wanted == rung) {
                         return None;
                     }
-                    pair.video_track = Some(stream.key);
+                    picture.track = Some(stream.key);
                     peer.session
                         .subscriber
-                        .attach(pair.video, stream.key, Codec::H264);
+                        .attach(picture.sender, stream.key, Codec::H264);
                 }
-                Some((slot, pair.video))
+                Some((slot, picture.sender))
             })
             .collect();
         let peers = &mut self.peers;

@@ -7,7 +7,7 @@ use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::mcu::audio::MixId;
 use crate::mcu::bus::{Bus, Rung};
 use crate::mcu::video::VideoRung;
-use crate::rtp::params::Codec;
+use crate::rtp::params::{Codec, MediaKind};
 use crate::rtp::unwrap::TimestampUnwrapper;
 use crate::sfu::{SenderClock, Tap, Target, VoiceId};
 use crate::worker::bandwidth::Bandwidth;
@@ -71,12 +71,37 @@ impl Peer {
     }
 }
 
-/// What a peer is to be sent.
-pub enum Receiving {
+/// What a peer is to be sent: tracks of the others, the mix, or some of both. Each kind comes one way or the other.
+#[derive(Default)]
+pub struct Receiving {
     /// Tracks of the others, each on a sender of its own.
-    Forward(BTreeMap<TrackKey, Forwarded>),
-    /// The mixed pair.
-    Mixed(MixedPair),
+    pub tracks: BTreeMap<TrackKey, Forwarded>,
+    /// The mixed sound.
+    pub sound: Option<MixedSender>,
+    /// The mixed picture.
+    pub picture: Option<MixedSender>,
+    /// Of the mix, what its limit allows.
+    pub rung: Rung,
+}
+
+impl Receiving {
+    /// The mixed track of a kind.
+    pub fn mixed(&mut self, kind: MediaKind) -> &mut Option<MixedSender> {
+        match kind {
+            MediaKind::Audio => &mut self.sound,
+            MediaKind::Video => &mut self.picture,
+        }
+    }
+
+    /// The mixed sound goes to the peer.
+    pub fn hears_mix(&self) -> bool {
+        self.sound.is_some_and(|sound| sound.listening)
+    }
+
+    /// The mixed picture goes to the peer.
+    pub fn sees_mix(&self) -> bool {
+        self.picture.is_some_and(|picture| picture.listening)
+    }
 }
 
 /// One forwarded track.
@@ -88,25 +113,34 @@ pub struct Forwarded {
     pub attached: bool,
 }
 
-/// The two senders of a mixed client, for its whole stay.
+/// The sender of a mixed track, for as long as its kind comes mixed.
 #[derive(Clone, Copy, Debug)]
-pub struct MixedPair {
-    /// The sound's sender.
-    pub audio: u64,
-    /// The picture's sender.
-    pub video: u64,
-    /// The rung that its limit allows.
-    pub rung: Rung,
-    /// It is a listener of the room's bus.
+pub struct MixedSender {
+    /// Its id in the peer's offer/answer.
+    pub sender: u64,
+    /// Its m-line is agreed.
+    pub line: bool,
+    /// The room's bus makes it for the peer.
     pub listening: bool,
-    /// The sound's m-line is agreed.
-    pub audio_line: bool,
-    /// The picture's m-line is agreed.
-    pub video_line: bool,
-    /// What the sound's sender carries now.
-    pub audio_track: Option<TrackKey>,
-    /// What the picture's sender carries now: the old rung until the new one's keyframe is there.
-    pub video_track: Option<TrackKey>,
+    /// What it carries now; of pictures the old rung until the new one's keyframe is there.
+    pub track: Option<TrackKey>,
+}
+
+impl MixedSender {
+    /// One whose m-line is not agreed yet.
+    pub fn new(sender: u64) -> Self {
+        MixedSender {
+            sender,
+            line: false,
+            listening: false,
+            track: None,
+        }
+    }
+
+    /// The connection is there: whether the bus has to begin.
+    pub fn begins(&mut self) -> bool {
+        self.line && !std::mem::replace(&mut self.listening, true)
+    }
 }
 
 /// A track and its subscribers.

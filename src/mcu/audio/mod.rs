@@ -48,6 +48,16 @@ impl Default for AudioMixConfig {
     }
 }
 
+impl AudioMixConfig {
+    /// Bit/s of a rung's sound.
+    pub fn bitrate(&self, rung: AudioRung) -> u32 {
+        match rung {
+            AudioRung::Normal => self.opus.bitrate,
+            AudioRung::Low => self.low_bitrate,
+        }
+    }
+}
+
 /// How well a listener is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum AudioRung {

@@ -3,7 +3,7 @@
 use talksy_mixer::audio::Frame;
 
 use super::counters::AudioCounters;
-use super::{AudioMixConfig, AudioRung, AudioTick, EncodedAudio, MixId};
+use super::{AudioMixConfig, AudioTick, EncodedAudio, MixId};
 use crate::mcu::codec::opus::{OpusEncoder, OpusError};
 
 /// Silent frames that are still encoded, so that receivers' decoders settle: 100 ms.
@@ -91,10 +91,7 @@ impl Streams {
         counters: &mut AudioCounters,
     ) -> Result<Stream, OpusError> {
         let mut settings = self.config.opus;
-        settings.bitrate = match mix.rung() {
-            AudioRung::Normal => self.config.opus.bitrate,
-            AudioRung::Low => self.config.low_bitrate,
-        };
+        settings.bitrate = self.config.bitrate(mix.rung());
         let mut encoder = match self.spare.pop() {
             Some(encoder) => encoder,
             None => OpusEncoder::new(settings)?,
