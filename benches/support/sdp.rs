@@ -22,6 +22,7 @@ pub const PUBLISHED: ExtensionIds = ExtensionIds {
     abs_send_time: Some(2),
     video_orientation: None,
     dependency_descriptor: None,
+    playout_delay: None,
 };
 
 const EXTENSIONS: [(&str, &str); 4] = [

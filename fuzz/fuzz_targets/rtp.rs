@@ -16,6 +16,7 @@ const IDS: ExtensionIds = ExtensionIds {
     abs_send_time: Some(6),
     video_orientation: Some(7),
     dependency_descriptor: Some(15),
+    playout_delay: Some(14),
 };
 
 fuzz_target!(|data: &[u8]| {

@@ -23,6 +23,7 @@ const IDS: ExtensionIds = ExtensionIds {
     abs_send_time: Some(6),
     video_orientation: Some(7),
     dependency_descriptor: Some(8),
+    playout_delay: Some(9),
 };
 const LINES: [(&str, Codec, u8); 7] = [
     ("a", Codec::Opus, 111),

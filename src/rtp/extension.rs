@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::params::ExtensionIds;
+use super::playout::PlayoutDelay;
 
 /// Profile of a block in the one-byte form (RFC 8285, section 4.2).
 pub const ONE_BYTE_PROFILE: u16 = 0xBEDE;
@@ -63,6 +64,8 @@ pub struct Extensions<'a> {
     pub video_orientation: Option<u8>,
     /// Opaque here.
     pub dependency_descriptor: Option<&'a [u8]>,
+    /// How long the receiver should hold a picture back.
+    pub playout_delay: Option<PlayoutDelay>,
 }
 
 impl<'a> Extensions<'a> {
@@ -97,6 +100,9 @@ impl<'a> Extensions<'a> {
             self.repaired_rid = text(value);
         } else if id == ids.dependency_descriptor {
             self.dependency_descriptor = Some(value);
+        } else if id == ids.playout_delay {
+            let bytes = value.first_chunk::<3>();
+            self.playout_delay = bytes.map(|bytes| PlayoutDelay::from_bytes(*bytes));
         }
     }
 
@@ -119,6 +125,8 @@ impl<'a> Extensions<'a> {
         let orientation = self.video_orientation.map(|byte| [byte]);
         put(ids.video_orientation, orientation.as_ref().map(|b| &b[..]));
         put(ids.dependency_descriptor, self.dependency_descriptor);
+        let playout = self.playout_delay.map(PlayoutDelay::to_bytes);
+        put(ids.playout_delay, playout.as_ref().map(|b| &b[..]));
     }
 
     /// Appends the extension block with its four-byte head, in the one-byte form where all ids and sizes allow it.
@@ -270,6 +278,7 @@ mod tests {
             abs_send_time: Some(2),
             video_orientation: Some(13),
             dependency_descriptor: Some(12),
+            playout_delay: Some(5),
         }
     }
 
@@ -302,6 +311,7 @@ mod tests {
                 abs_send_time: Some(AbsSendTime(0x00ab_cdef)),
                 video_orientation: Some(3),
                 dependency_descriptor: Some(descriptor),
+                playout_delay: Some(PlayoutDelay { min: 25, max: 1000 }),
             };
             let mut out = Vec::new();
             assert!(values.write(&ids(), &mut out));

@@ -14,6 +14,7 @@ pub mod nack;
 pub mod ntp;
 pub mod opus;
 pub mod params;
+pub mod playout;
 pub mod reception;
 pub mod red;
 pub mod rtcp;

@@ -2,13 +2,19 @@
 
 use std::time::{Duration, Instant};
 
+use super::playout::RepairTime;
+
 /// Missing packets that are asked for at once, per track. When more are missing, all are given up: a keyframe is
 /// the better repair.
 pub const MAX_MISSING: usize = 256;
 /// How often one packet is asked for; then only a keyframe helps.
 pub const MAX_TRIES: u8 = 10;
-/// Reordered packets have this long before they count as lost.
+/// Reordered packets have this long before they count as lost,
 const REORDERING: Duration = Duration::from_millis(10);
+/// and this long where they have been seen to come that late.
+const MAX_REORDERING: Duration = Duration::from_millis(40);
+/// Beyond the latest that was seen.
+const REORDERING_MARGIN: Duration = Duration::from_millis(5);
 /// Shortest time between two requests for one packet, whatever the round trip.
 const MIN_SPACING: Duration = Duration::from_millis(20);
 /// Packets after which it is decided anew whether the path is lossy.
@@ -22,6 +28,8 @@ const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(100);
 struct Missing {
     seq: u64,
     tries: u8,
+    /// When the gap was seen.
+    since: Instant,
     ask_at: Instant,
 }
 
@@ -30,6 +38,8 @@ struct Missing {
 struct Window {
     packets: u64,
     missed: u64,
+    /// The latest packet that came by itself after others.
+    latest: Duration,
 }
 
 /// What a packet meant for the gaps.
@@ -56,6 +66,11 @@ pub struct NackGenerator {
     /// Requests are lost there, too, so they are sent twice in a round trip. Browsers answer the second one only if the
     /// first did not come.
     lossy: bool,
+    /// How long a packet may be late before it is asked for.
+    reordering: Duration,
+    repair: RepairTime,
+    /// Packets that were asked for since the highest number rose.
+    missed: u64,
     /// The newest packet that will never come, unless a keyframe after it has come.
     broken: Option<u64>,
     gave_up: u64,
@@ -70,6 +85,9 @@ impl Default for NackGenerator {
             spacing: DEFAULT_ROUND_TRIP,
             window: Window::default(),
             lossy: false,
+            reordering: REORDERING,
+            repair: RepairTime::default(),
+            missed: 0,
             broken: None,
             gave_up: 0,
             asked: 0,
@@ -81,22 +99,19 @@ impl NackGenerator {
     /// The time after which an answer should have come.
     pub fn set_round_trip(&mut self, round_trip: Duration) {
         self.spacing = (round_trip + round_trip / 4).max(MIN_SPACING);
+        self.repair.set_round_trip(round_trip);
     }
 
-    /// A packet came, by itself or as a retransmission.
-    pub fn handle_packet(&mut self, now: Instant, seq: u64) -> GapChange {
+    /// A packet came, by itself or `recovered` by a retransmission.
+    pub fn handle_packet(&mut self, now: Instant, seq: u64, recovered: bool) -> GapChange {
         let Some(highest) = self.highest else {
             self.highest = Some(seq);
             return GapChange::None;
         };
         if seq <= highest {
-            return self.fill(seq);
+            return self.fill(now, seq, recovered);
         }
-        self.window.packets += seq - highest;
-        if self.window.packets >= LOSS_WINDOW {
-            self.lossy = self.window.missed * LOSS_WINDOW >= LOSSY * self.window.packets;
-            self.window = Window::default();
-        }
+        self.note_progress(seq - highest);
         self.highest = Some(seq);
         let gap = (seq - highest - 1) as usize;
         if self.missing.len() + gap > MAX_MISSING {
@@ -108,7 +123,8 @@ impl NackGenerator {
         self.missing.extend((highest + 1..seq).map(|seq| Missing {
             seq,
             tries: 0,
-            ask_at: now + REORDERING,
+            since: now,
+            ask_at: now + self.reordering,
         }));
         GapChange::None
     }
@@ -124,16 +140,46 @@ impl NackGenerator {
         self.broken.is_some()
     }
 
-    fn fill(&mut self, seq: u64) -> GapChange {
+    /// The highest number rose by so many.
+    fn note_progress(&mut self, packets: u64) {
+        let missed = std::mem::take(&mut self.missed);
+        self.repair.handle_packets(packets, missed);
+        self.window.packets += packets;
+        if self.window.packets >= LOSS_WINDOW {
+            self.lossy = self.window.missed * LOSS_WINDOW >= LOSSY * self.window.packets;
+            let seen = self.window.latest + REORDERING_MARGIN;
+            self.reordering = self.reordering.min(seen).max(REORDERING);
+            self.window = Window::default();
+        }
+    }
+
+    fn fill(&mut self, now: Instant, seq: u64, recovered: bool) -> GapChange {
         match self
             .missing
             .binary_search_by_key(&seq, |missing| missing.seq)
         {
             Ok(at) => {
-                self.missing.remove(at);
+                let missing = self.missing.remove(at);
+                self.note_filled(now, missing, recovered);
                 GapChange::Filled
             }
             Err(_) => GapChange::None,
+        }
+    }
+
+    fn note_filled(&mut self, now: Instant, missing: Missing, recovered: bool) {
+        let took = now.saturating_duration_since(missing.since);
+        if recovered {
+            self.repair.handle_repair(took);
+            return;
+        }
+        // It was only late.
+        let patience = (took + REORDERING_MARGIN).min(MAX_REORDERING);
+        self.reordering = self.reordering.max(patience);
+        self.window.latest = self.window.latest.max(took);
+        if missing.tries > 0 {
+            self.missed = self.missed.saturating_sub(1);
+            self.window.missed = self.window.missed.saturating_sub(1);
         }
     }
 
@@ -165,8 +211,14 @@ impl NackGenerator {
         });
         self.broken = broken;
         self.window.missed += missed;
+        self.missed += missed;
         self.asked += asked;
         self.gave_up += gave_up;
+    }
+
+    /// The time after which lost packets are mostly there after all; zero where few are lost.
+    pub fn repair_time(&self) -> Duration {
+        self.repair.needed()
     }
 
     /// When [`Self::poll`] next has something to do.
@@ -201,8 +253,8 @@ mod tests {
     fn a_gap_is_asked_for_after_the_time_for_reordering() {
         let t0 = Instant::now();
         let mut generator = NackGenerator::default();
-        generator.handle_packet(t0, 100);
-        generator.handle_packet(t0, 103);
+        generator.handle_packet(t0, 100, false);
+        generator.handle_packet(t0, 103, false);
         assert!(asked(&mut generator, t0).is_empty());
         assert_eq!(generator.poll_timeout(), Some(t0 + REORDERING));
         assert_eq!(asked(&mut generator, t0 + REORDERING), [101, 102]);
@@ -213,10 +265,10 @@ mod tests {
     fn what_a_retransmission_brought_is_never_asked_for_again() {
         let t0 = Instant::now();
         let mut generator = NackGenerator::default();
-        generator.handle_packet(t0, 100);
-        generator.handle_packet(t0, 102);
+        generator.handle_packet(t0, 100, false);
+        generator.handle_packet(t0, 102, false);
         assert_eq!(asked(&mut generator, t0 + REORDERING), [101]);
-        assert_eq!(generator.handle_packet(t0, 101), GapChange::Filled);
+        assert_eq!(generator.handle_packet(t0, 101, true), GapChange::Filled);
         assert!(asked(&mut generator, t0 + Duration::from_secs(9)).is_empty());
         assert_eq!(generator.poll_timeout(), None);
     }
@@ -226,8 +278,8 @@ mod tests {
         let t0 = Instant::now();
         let mut generator = NackGenerator::default();
         generator.set_round_trip(Duration::from_millis(200));
-        generator.handle_packet(t0, 100);
-        generator.handle_packet(t0, 102);
+        generator.handle_packet(t0, 100, false);
+        generator.handle_packet(t0, 102, false);
         let mut times = Vec::new();
         for ms in 0..3000 {
             let now = t0 + Duration::from_millis(ms);
@@ -253,7 +305,7 @@ mod tests {
                 for seq in range {
                     now += Duration::from_millis(5);
                     if seq % lost_each != 0 {
-                        generator.handle_packet(now, seq);
+                        generator.handle_packet(now, seq, false);
                     }
                     for seq in asked(generator, now) {
                         if let Some(before) = asked_at.insert(seq, now) {
@@ -275,8 +327,8 @@ mod tests {
     fn a_stream_that_lost_a_packet_for_good_is_broken_until_a_later_keyframe() {
         let t0 = Instant::now();
         let mut generator = NackGenerator::default();
-        generator.handle_packet(t0, 100);
-        generator.handle_packet(t0, 102);
+        generator.handle_packet(t0, 100, false);
+        generator.handle_packet(t0, 102, false);
         for tries in 0..=MAX_TRIES {
             assert!(!generator.is_broken());
             let now = t0 + Duration::from_secs(1 + u64::from(tries));
@@ -290,12 +342,62 @@ mod tests {
     }
 
     #[test]
+    fn where_packets_come_late_they_are_given_the_time() {
+        let t0 = Instant::now();
+        let mut generator = NackGenerator::default();
+        generator.handle_packet(t0, 100, false);
+        let ms = Duration::from_millis;
+        // Each tenth packet is 20 ms late; the first is asked for in vain, no later one is.
+        let mut vain = 0;
+        for n in 1..100u64 {
+            let now = t0 + ms(n * 5);
+            if n % 10 != 0 {
+                generator.handle_packet(now, 100 + n, false);
+            }
+            if n % 10 == 5 && n > 10 {
+                generator.handle_packet(now, 100 + n - 5, false);
+            }
+            vain += asked(&mut generator, now).len();
+        }
+        assert_eq!(vain, 1);
+        assert_eq!(generator.repair_time(), Duration::ZERO, "nothing was lost");
+        // Where none are late any more, losses are asked for as soon as before.
+        let t1 = t0 + ms(1000);
+        for n in 0..600 {
+            generator.handle_packet(t1, 200 + n, false);
+        }
+        generator.handle_packet(t1, 801, false);
+        generator.poll(t1 + ms(9), usize::MAX, &mut Vec::new());
+        assert_eq!(generator.poll_timeout(), Some(t1 + REORDERING));
+    }
+
+    #[test]
+    fn repairs_are_timed_where_packets_are_lost() {
+        let t0 = Instant::now();
+        let mut generator = NackGenerator::default();
+        generator.set_round_trip(Duration::from_millis(50));
+        let mut now = t0;
+        for n in 0..3000u64 {
+            now += Duration::from_millis(5);
+            if n % 10 != 0 {
+                generator.handle_packet(now, n, false);
+            }
+            if n % 10 == 9 {
+                generator.handle_packet(now, n - 9, true);
+            }
+            asked(&mut generator, now);
+        }
+        let time = generator.repair_time();
+        assert!(time > Duration::from_millis(250), "{time:?}");
+    }
+
+    #[test]
     fn too_large_a_gap_is_given_up_at_once() {
         let t0 = Instant::now();
         let mut generator = NackGenerator::default();
-        generator.handle_packet(t0, 100);
+        generator.handle_packet(t0, 100, false);
         let far = 102 + MAX_MISSING as u64;
-        assert_eq!(generator.handle_packet(t0, far), GapChange::Overflow);
+        assert_eq!(generator.handle_packet(t0, far, false), GapChange::Overflow);
         assert_eq!(generator.gave_up(), MAX_MISSING as u64 + 1);
         assert!(generator.is_broken());
         generator.handle_keyframe(far);
@@ -313,12 +415,12 @@ mod tests {
             let mut generator = NackGenerator::default();
             let mut came = std::collections::BTreeSet::from([1000u64]);
             let mut tries: BTreeMap<u16, (u8, Instant)> = BTreeMap::new();
-            generator.handle_packet(now, 1000);
+            generator.handle_packet(now, 1000, false);
             for (step, wait) in steps {
                 now += Duration::from_millis(wait);
                 let seq = came.last().expect("never empty").saturating_add_signed(step).max(1000);
                 came.insert(seq);
-                generator.handle_packet(now, seq);
+                generator.handle_packet(now, seq, false);
                 for seq in asked(&mut generator, now) {
                     prop_assert!(!came.contains(&u64::from(seq)));
                     let (count, last) = tries.entry(seq).or_insert((0, now - MIN_SPACING));

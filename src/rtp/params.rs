@@ -150,6 +150,8 @@ pub struct ExtensionIds {
     pub video_orientation: Option<u8>,
     /// AV1 dependency descriptor.
     pub dependency_descriptor: Option<u8>,
+    /// `http://www.webrtc.org/experiments/rtp-hdrext/playout-delay`.
+    pub playout_delay: Option<u8>,
 }
 
 /// One payload type of an m-line, as one leg numbers it.

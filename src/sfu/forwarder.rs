@@ -13,6 +13,7 @@ use crate::rtp::extension::{self, AbsSendTime, Extensions};
 use crate::rtp::header::HeaderFields;
 use crate::rtp::ntp::Ntp;
 use crate::rtp::params::{Codec, ExtensionIds, MediaKind, PayloadParams, SendLine, Ssrc};
+use crate::rtp::playout::{Playout, RepairTime};
 use crate::rtp::rtcp::{ReportBlock, write};
 use crate::rtp::rtx::{PacketMeta, RtxCache, Unavailable};
 
@@ -31,6 +32,7 @@ pub(super) struct Leg {
     epoch: Option<Instant>,
     transport_seq: u16,
     number: Option<u16>,
+    repair_time: Duration,
 }
 
 impl Leg {
@@ -59,6 +61,11 @@ impl Leg {
         let number = numbered.then(|| self.next_transport_seq());
         let time = self.send_time(now);
         extension::stamp(packet, ids, number, time);
+    }
+
+    /// What the way to the peer loses, and how long that takes to be there after all.
+    pub fn set_losses(&mut self, repair: &RepairTime) {
+        self.repair_time = repair.needed();
     }
 
     fn send_time(&mut self, now: Instant) -> AbsSendTime {
@@ -97,6 +104,7 @@ struct Stream {
     report_at: Option<Instant>,
     reported: Option<ReportBlock>,
     rate: RateMeter,
+    playout: Playout,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -386,6 +394,7 @@ impl Stream {
             report_at: None,
             reported: None,
             rate: RateMeter::default(),
+            playout: Playout::default(),
             line,
         }
     }
@@ -489,7 +498,13 @@ impl Stream {
             self.numbering.renumber_descriptor(copy);
             Some(&*copy)
         });
+        let playout = self.line.extensions.playout_delay.and_then(|_| {
+            // What was lost on the way here is repaired first.
+            let needed = packet.repair_time + leg.repair_time;
+            self.playout.update(now, needed, packet.playout)
+        });
         let extensions = Extensions {
+            playout_delay: playout,
             audio_level: packet.level,
             video_orientation: packet.orientation,
             dependency_descriptor: descriptor,

@@ -49,9 +49,12 @@ pub use subscriber::{FeedbackCounters, SenderStats, Sending, Subscriber};
 pub use tap::{Tap, Tapped, layer_for_mixing};
 pub use target::{Layer, LayerFigures, LayerSet, MAX_LAYERS, Target};
 
+use std::time::Duration;
+
 use crate::ids::TrackKey;
 use crate::rtp::extension::AudioLevel;
 use crate::rtp::params::{Codec, MediaKind};
+use crate::rtp::playout::PlayoutDelay;
 
 /// A track that a peer began to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,10 +109,14 @@ pub struct Received<'p> {
     pub recovered: bool,
     /// A packet of its layer before it is lost for good, and no keyframe has come since: who gets this layer needs one.
     pub broken: bool,
+    /// The time after which lost packets of its stream are mostly there after all; zero where few are lost.
+    pub repair_time: Duration,
     /// How loud it is (RFC 6464).
     pub level: Option<AudioLevel>,
     /// Video orientation (3GPP TS 26.114), passed on as it came.
     pub orientation: Option<u8>,
+    /// How long its publisher wants it to be held back.
+    pub playout: Option<PlayoutDelay>,
     /// Passed on as it came, where the leg negotiated it.
     pub dependency_descriptor: Option<&'p [u8]>,
     /// The whole payload, where the publisher sent redundant audio (RFC 2198): `payload` is its newest frame.

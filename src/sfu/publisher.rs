@@ -331,6 +331,7 @@ fn merge(all: &mut ExtensionIds, line: &ExtensionIds) {
     all.abs_send_time = all.abs_send_time.or(line.abs_send_time);
     all.video_orientation = all.video_orientation.or(line.video_orientation);
     all.dependency_descriptor = all.dependency_descriptor.or(line.dependency_descriptor);
+    all.playout_delay = all.playout_delay.or(line.playout_delay);
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::{DropCounters, DropReason, Layer, Received, SenderClock, Target};
 use crate::ids::TrackKey;
 use crate::rtp::ntp::Ntp;
 use crate::rtp::params::{Codec, MediaKind, SendLine, Ssrc};
+use crate::rtp::playout::RepairTime;
 use crate::rtp::rtcp::{self, ReportBlock, Rtcp};
 use crate::rtp::twcc::Feedback;
 
@@ -81,6 +82,7 @@ pub struct Subscriber {
     leg: Leg,
     wanted: VecDeque<(u64, u16)>,
     round_trip: Option<Duration>,
+    repair: RepairTime,
     congestion: Congestion,
     feedback: FeedbackCounters,
     drops: DropCounters,
@@ -96,6 +98,7 @@ impl Subscriber {
             leg: Leg::default(),
             wanted: VecDeque::with_capacity(MAX_WANTED),
             round_trip: None,
+            repair: RepairTime::default(),
             congestion: Congestion::default(),
             feedback: FeedbackCounters::default(),
             drops: DropCounters::default(),
@@ -201,6 +204,9 @@ impl Subscriber {
         let (received, lost) = reported;
         if received + lost > 0 {
             self.congestion.estimator.handle_report(now, received, lost);
+            let sent = u64::from(received) + u64::from(lost);
+            self.repair.handle_packets(sent, lost.into());
+            self.leg.set_losses(&self.repair);
         }
         wishes
     }
@@ -332,6 +338,7 @@ impl Subscriber {
         let counts = self.senders[at].handle_report(block);
         if let Some(round_trip) = round_trip(wall, block) {
             self.round_trip = Some(round_trip);
+            self.repair.set_round_trip(round_trip);
         }
         counts
     }

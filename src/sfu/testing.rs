@@ -24,6 +24,7 @@ pub const IN_IDS: ExtensionIds = ExtensionIds {
     abs_send_time: Some(2),
     video_orientation: Some(13),
     dependency_descriptor: Some(12),
+    playout_delay: None,
 };
 /// What a subscriber's leg calls them.
 pub const OUT_IDS: ExtensionIds = ExtensionIds {
@@ -35,6 +36,7 @@ pub const OUT_IDS: ExtensionIds = ExtensionIds {
     abs_send_time: Some(6),
     video_orientation: Some(8),
     dependency_descriptor: None,
+    playout_delay: Some(10),
 };
 
 pub const KEY: &[u8] = &[0x65, 0x88, 1, 2, 3];
@@ -152,8 +154,10 @@ pub fn received(track: TrackKey, seq: u64, payload: &[u8]) -> Received<'_> {
         keyframe: payload == KEY,
         recovered: false,
         broken: false,
+        repair_time: Duration::ZERO,
         level: None,
         orientation: None,
+        playout: None,
         dependency_descriptor: None,
         red: None,
         within_red: false,

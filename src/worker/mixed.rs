@@ -1,6 +1,6 @@
 //! The mixed delivery: the room's bus, its listeners, and its streams on their way to them.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
@@ -476,8 +476,10 @@ fn next_packet<'p>(
         keyframe,
         recovered: false,
         broken: false,
+        repair_time: Duration::ZERO,
         level: None,
         orientation: None,
+        playout: None,
         dependency_descriptor: None,
         red: None,
         within_red: false,

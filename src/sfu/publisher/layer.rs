@@ -204,7 +204,7 @@ impl LayerStream {
             let (reception, size) = (&mut stream.reception, block.payload.len());
             reception.handle_packet(now, seq, timestamp, size, true);
             if nack {
-                stream.nack.handle_packet(now, seq);
+                stream.nack.handle_packet(now, seq, true);
             }
             true
         })

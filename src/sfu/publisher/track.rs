@@ -106,7 +106,7 @@ impl Track {
             media.recovered,
         );
         if media.params.nack {
-            stream.nack.handle_packet(now, media.seq);
+            stream.nack.handle_packet(now, media.seq, media.recovered);
         }
         let descriptor = extensions.dependency_descriptor;
         let shown = layer.inspector.inspect(codec, media.payload, descriptor);
@@ -119,6 +119,7 @@ impl Track {
             layer.keyframes.request(now);
         }
         let broken = stream.nack.is_broken();
+        let repair_time = stream.nack.repair_time();
         if media.payload.is_empty() && self.codec.is_none() {
             return Err(DropReason::Padding);
         }
@@ -155,8 +156,10 @@ impl Track {
             keyframe: shown.keyframe,
             recovered: media.recovered,
             broken,
+            repair_time,
             level: extensions.audio_level,
             orientation: extensions.video_orientation,
+            playout: extensions.playout_delay,
             dependency_descriptor: descriptor,
             red,
             within_red: false,

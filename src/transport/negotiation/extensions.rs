@@ -16,12 +16,13 @@ pub(super) enum Extension {
     AbsSendTime,
     VideoOrientation,
     DependencyDescriptor,
+    PlayoutDelay,
 }
 
 use Extension::*;
 
 impl Extension {
-    const ALL: [Extension; 8] = [
+    const ALL: [Extension; 9] = [
         Mid,
         Rid,
         RepairedRid,
@@ -30,6 +31,7 @@ impl Extension {
         AbsSendTime,
         VideoOrientation,
         DependencyDescriptor,
+        PlayoutDelay,
     ];
 
     /// Its name in `a=extmap`.
@@ -47,6 +49,7 @@ impl Extension {
             DependencyDescriptor => {
                 "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
             }
+            PlayoutDelay => "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
         }
     }
 
@@ -61,6 +64,7 @@ impl Extension {
             RepairedRid => 11,
             VideoOrientation => 13,
             DependencyDescriptor => 12,
+            PlayoutDelay => 5,
         }
     }
 
@@ -73,7 +77,9 @@ impl Extension {
         match self {
             Mid | TransportCc | AbsSendTime => true,
             AudioLevel => kind == MediaKind::Audio,
-            Rid | RepairedRid | VideoOrientation | DependencyDescriptor => kind == MediaKind::Video,
+            Rid | RepairedRid | VideoOrientation | DependencyDescriptor | PlayoutDelay => {
+                kind == MediaKind::Video
+            }
         }
     }
 }
@@ -82,7 +88,7 @@ impl Extension {
 pub(super) type Mapping = (u8, Option<Extension>);
 
 /// Reads the value of `a=extmap`, `<id>["/"<direction>] <uri> [attributes]`. One-way mappings count as unknown, except for
-/// what is only ever received (Firefox names those `sendonly`).
+/// what is only ever received (Firefox names those `sendonly`) and the playout delay (`recvonly` there: it is for us to write).
 pub(super) fn parse_extmap(value: &str) -> Option<Mapping> {
     let mut fields = value.split_ascii_whitespace();
     let first = fields.next()?;
@@ -95,6 +101,7 @@ pub(super) fn parse_extmap(value: &str) -> Option<Mapping> {
         .filter(|extension| {
             let both = direction == "sendrecv";
             both || (direction == "sendonly" && extension.is_one_way())
+                || (direction == "recvonly" && *extension == PlayoutDelay)
         })
         .filter(|_| (1..=MAX_ID).contains(&id));
     Some((id, known))
@@ -144,6 +151,7 @@ impl ExtensionList {
             abs_send_time: id(AbsSendTime),
             video_orientation: id(VideoOrientation),
             dependency_descriptor: id(DependencyDescriptor),
+            playout_delay: id(PlayoutDelay),
         }
     }
 }
@@ -219,6 +227,10 @@ mod tests {
         assert_eq!(
             parse_extmap("9/sendonly urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"),
             Some((9, Some(Rid)))
+        );
+        assert_eq!(
+            parse_extmap("6/recvonly http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"),
+            Some((6, Some(PlayoutDelay)))
         );
         assert_eq!(
             parse_extmap("15 urn:3gpp:video-orientation"),
