@@ -9,6 +9,7 @@ use clap::Parser;
 use talksy_mixer::video::Theme;
 use talksy_mixer::video::theme::{ColoursError, Font};
 
+use crate::mcu::ladder::{Ladder, LadderError};
 use crate::reach::IceServer;
 use crate::room::Limits;
 use crate::signalling::session::SessionOptions;
@@ -92,6 +93,16 @@ pub struct Arguments {
         hide_default_value = true
     )]
     pub mix_colours: String,
+
+    /// Qualities of the mixed picture as width x height @ frames per second : kbit/s, from the largest to the smallest,
+    /// comma-separated; phones get them turned
+    #[arg(
+        long,
+        env = "TALKSY_MIX_RUNGS",
+        value_name = "LIST",
+        default_value_t = Ladder::default().to_string()
+    )]
+    pub mix_rungs: String,
 
     /// Fill room "demo" with this many synthetic participants
     #[arg(long, env = "TALKSY_DEMO", value_name = "N")]
@@ -233,6 +244,9 @@ pub enum ConfigError {
     /// Not a list of colours.
     #[error("--mix-colours: {0}")]
     MixColours(#[from] ColoursError),
+    /// Not a ladder of qualities.
+    #[error("--mix-rungs: {0}")]
+    MixRungs(#[from] LadderError),
     /// Not a log level.
     #[error("the log level {0:?} is not understood: use error, warn, info, debug or trace")]
     LogLevel(String),
@@ -271,6 +285,8 @@ pub struct Settings {
     pub static_dir: Option<PathBuf>,
     /// How the mixed picture looks.
     pub theme: Theme,
+    /// In what qualities it is made.
+    pub ladder: Ladder,
     /// Number of synthetic participants.
     pub demo: Option<usize>,
     /// Filter directives for `tracing`.
@@ -342,6 +358,7 @@ impl Arguments {
             tls: self.tls_source()?,
             static_dir: self.checked_static_dir()?,
             theme: self.theme()?,
+            ladder: self.mix_rungs.parse()?,
             demo: self.demo,
             log: log_directives(&self.log_level, self.debug)?,
             turn_port: self.turn_enabled.then_some(self.turn_port),

@@ -17,9 +17,7 @@ use talksy_unit::ids::{PeerId, TrackKey};
 use talksy_unit::mcu::audio::{
     AudioLevel, AudioMix, AudioMixConfig, AudioPacket, AudioRung, AudioTick,
 };
-use talksy_unit::mcu::video::{
-    AccessUnit, Participant, VideoConfig, VideoMix, VideoRung, VideoTick,
-};
+use talksy_unit::mcu::video::{AccessUnit, Ladder, Participant, VideoMix, VideoRung, VideoTick};
 use talksy_unit::rtp::ntp::Ntp;
 use talksy_unit::rtp::params::{
     AnnouncedSsrc, Codec, Encodings, ExtensionIds, MediaKind, PayloadParams, ReceiveLine, SendLine,
@@ -343,7 +341,7 @@ fn a_tick_of_the_mixed_picture_with_nine_cameras_and_both_rungs_allocates_nothin
         ..Picture::numbered(1)
     };
     let camera = PictureLoop::encode(&camera).unwrap();
-    let mut mix = VideoMix::new(VideoConfig::default());
+    let mut mix = VideoMix::new(Ladder::default());
     let participant = |n: u64| Participant {
         peer: PeerId(n),
         name: format!("Camera {n}"),
@@ -356,8 +354,8 @@ fn a_tick_of_the_mixed_picture_with_nine_cameras_and_both_rungs_allocates_nothin
     for n in 0..CAMERAS {
         mix.add_source(TrackKey(n), PeerId(n), false);
     }
-    mix.add_listener(PeerId(100), VideoRung::Standard);
-    mix.add_listener(PeerId(101), VideoRung::Low);
+    mix.add_listener(PeerId(100), VideoRung::landscape(3));
+    mix.add_listener(PeerId(101), VideoRung::landscape(1));
     let mut out = VideoTick::default();
     let t0 = Instant::now();
     let frames = camera.len();

@@ -39,6 +39,7 @@ impl Server {
             first_port: 0,
             workers: 1,
             theme: Default::default(),
+            ladder: Default::default(),
             mix_speakers: 3,
         });
         let mut media = media.expect("the media side starts");
@@ -137,6 +138,7 @@ impl Server {
                 delivery: Delivery::Forward,
                 client_offers_first,
                 max_receive_bps: None,
+                canvas: None,
             },
         });
         (peer, self.peers)

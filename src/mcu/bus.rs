@@ -20,8 +20,9 @@ use talksy_mixer::video::Theme;
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::mcu::audio::{AudioMix, AudioMixConfig, AudioPacket, AudioRung, AudioTick, MixId};
 use crate::mcu::feed::VideoPacket;
+use crate::mcu::ladder::{Ladder, VideoRung};
 use crate::mcu::pool::Pool;
-use crate::mcu::video::{LayoutWish, Participant, VideoConfig, VideoMix, VideoRung, VideoTick};
+use crate::mcu::video::{LayoutWish, Participant, VideoMix, VideoTick};
 
 /// Audio packets waiting for the next tick of a room: 200 sources at 50 packets/s have 20 ms of room for a burst
 /// of 80 ms. When it is full the oldest goes: its turn to be played has passed first.
@@ -43,48 +44,13 @@ pub const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
 /// A clock that is later than this gives up the time it lost instead of catching up.
 const MAX_LAG: Duration = Duration::from_millis(100);
 
-/// What a mixed client can get: one picture size and one pair of bitrates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Rung {
-    /// 320x180 at 10 fps and 120 kbit/s, Opus at 20 kbit/s.
-    Low,
-    /// 640x360 at 20 fps and 400 kbit/s, Opus at 32 kbit/s.
-    #[default]
-    Standard,
-}
-
-impl Rung {
-    /// What the rung needs, bit/s, with packet overhead.
-    pub const fn needs_bps(self) -> u64 {
-        match self {
-            Rung::Low => 0,
-            Rung::Standard => 450_000,
-        }
-    }
-
-    /// The best rung for a client that wants to receive at most this.
-    pub fn for_limit(bps: Option<u64>) -> Self {
-        match bps {
-            Some(bps) if bps < Rung::Standard.needs_bps() => Rung::Low,
-            _ => Rung::Standard,
-        }
-    }
-
-    /// Its picture.
-    pub fn video(self) -> VideoRung {
-        match self {
-            Rung::Low => VideoRung::Low,
-            Rung::Standard => VideoRung::Standard,
-        }
-    }
-
+/// What a mixed client is to get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rung {
+    /// Its picture; `None`: none for now.
+    pub video: Option<VideoRung>,
     /// Its sound.
-    pub fn audio(self) -> AudioRung {
-        match self {
-            Rung::Low => AudioRung::Low,
-            Rung::Standard => AudioRung::Normal,
-        }
-    }
+    pub audio: AudioRung,
 }
 
 /// A tile of the mixed picture, in canvas pixels.
@@ -216,6 +182,8 @@ pub struct CodecPools {
     pub video: Pool,
     /// How they look.
     pub theme: Theme,
+    /// In what qualities they are made.
+    pub ladder: Ladder,
     /// How rooms' sound is mixed and encoded.
     pub sound: AudioMixConfig,
 }
@@ -230,6 +198,7 @@ impl CodecPools {
             audio: Pool::start("audio", audio_threads)?,
             video: Pool::start("video", video_threads)?,
             theme: Theme::default(),
+            ladder: Ladder::default(),
             sound: AudioMixConfig::default(),
         })
     }
@@ -246,6 +215,8 @@ pub struct BusCounters {
     pub video_decodes: AtomicU64,
     /// Pictures encoded.
     pub video_encodes: AtomicU64,
+    /// Of these, keyframes.
+    pub video_keyframes: AtomicU64,
     /// Tapped packets that a full tap displaced.
     pub displaced: AtomicU64,
 }
@@ -287,7 +258,7 @@ impl Bus {
         let counters = Arc::new(BusCounters::default());
         let broken = Arc::new(AtomicBool::new(false));
         let totals = output.totals.clone();
-        let mut picture = VideoMix::new(VideoConfig::default());
+        let mut picture = VideoMix::new(pools.ladder.clone());
         picture.set_theme(pools.theme.clone());
         let audio = AudioJob {
             room,
@@ -371,29 +342,32 @@ impl Bus {
     }
 
     /// A client that is to be sent the sound. Known already: changes its rung.
-    pub fn add_listener(&self, peer: PeerId, rung: Rung) {
-        self.audio(AudioControl::AddListener(peer, rung.audio()));
-    }
-
-    /// A client that is to be sent the picture. Known already: changes its rung.
-    pub fn add_viewer(&self, peer: PeerId, rung: Rung) {
-        self.video(VideoControl::AddListener(peer, rung.video()));
+    pub fn add_listener(&self, peer: PeerId, rung: AudioRung) {
+        self.audio(AudioControl::AddListener(peer, rung));
     }
 
     /// It moves to another rung, with what it gets.
     pub fn set_rung(&self, peer: PeerId, rung: Rung) {
-        self.audio(AudioControl::SetRung(peer, rung.audio()));
-        self.video(VideoControl::SetRung(peer, rung.video()));
+        self.audio(AudioControl::SetRung(peer, rung.audio));
+        self.set_picture(peer, rung.video);
+    }
+
+    /// The picture that a client is to be sent from now on, if any.
+    pub fn set_picture(&self, peer: PeerId, rung: Option<VideoRung>) {
+        self.video(match rung {
+            Some(rung) => VideoControl::SetListener(peer, rung),
+            None => VideoControl::RemoveListener(peer),
+        });
+    }
+
+    /// What a rung's encoder is to make, bit/s, until the rung has no listener any more.
+    pub fn set_bitrate(&self, rung: VideoRung, bps: u32) {
+        self.video(VideoControl::Bitrate(rung, bps));
     }
 
     /// It wants no sound any more.
     pub fn remove_listener(&self, peer: PeerId) {
         self.audio(AudioControl::RemoveListener(peer));
-    }
-
-    /// It wants no picture any more.
-    pub fn remove_viewer(&self, peer: PeerId) {
-        self.video(VideoControl::RemoveListener(peer));
     }
 
     /// A listener of this rung lost its picture.

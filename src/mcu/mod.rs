@@ -5,6 +5,7 @@ pub mod bus;
 pub mod codec;
 pub mod feed;
 pub mod jitter;
+pub mod ladder;
 pub mod pool;
 pub mod source;
 pub mod video;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::ids::PeerId;
 use crate::room::channel::ChannelReport;
-use crate::worker::{Delivery, Layer, LayoutKind, SourceType, Target};
+use crate::worker::{Delivery, Layer, LayoutKind, Shape, SourceType, Target};
 
 /// How a client enters a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct JoinRequest {
     pub publish: bool,
     /// Upper bound of what it wants to receive, bit/s.
     pub max_receive_bps: Option<u64>,
+    /// How its mixed canvas lies; `None`: as the element that shows it.
+    pub canvas: Option<Shape>,
 }
 
 /// The wire's `mode`.

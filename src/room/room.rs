@@ -16,7 +16,7 @@ use crate::room::roster::Roster;
 use crate::room::snapshot::RoomSnapshot;
 use crate::room::{AvailableTrack, JoinRequest, Mode, Notice, PeerSummary, Request};
 use crate::rtp::params::MediaKind;
-use crate::worker::{Command, Delivery, Event, SourceType, VoiceLimits};
+use crate::worker::{Command, Delivery, Event, SourceType, VoiceLimits, mixed_track_id};
 
 /// A published track that its client never types counts as media after this time.
 pub const UNTYPED_FOR: Duration = Duration::from_secs(2);
@@ -269,6 +269,10 @@ impl Room {
             Event::ActiveSpeaker { peer } => self.active_speaker(peer),
             Event::Voice { peer, report } => self.voice(now, peer, report),
             Event::Layout { peer, layout } => self.notify_member(peer, Notice::Layout(layout)),
+            Event::PictureAdjusted { peer, bitrate } => {
+                let track_id = mixed_track_id(MediaKind::Video);
+                self.notify_member(peer, Notice::BitrateAdjusted { track_id, bitrate });
+            }
             Event::BitrateAdjusted {
                 peer,
                 track,

@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use super::{Layer, LayerFigures, Target};
 use crate::rtp::bwe::Wanted;
 use crate::rtp::params::SourceType;
+pub use ladder::VIDEO_OVERHEAD;
 use ladder::{Ladder, Smoothed};
 
 /// What flows goes on while the estimate is no lower than this part of it: an estimate swings a little.
@@ -62,6 +63,14 @@ pub struct Budget {
     pub starting: bool,
     /// Bit/s of payload that the voices take, and their number.
     pub voices: (u64, u32),
+}
+
+impl Budget {
+    /// What the voices take, bit/s on the wire.
+    pub fn voice_cost(&self) -> u64 {
+        let (bitrate, count) = self.voices;
+        bitrate + u64::from(count) * VOICE_OVERHEAD
+    }
 }
 
 /// What one sender gets.
@@ -121,7 +130,7 @@ impl Allocator {
                 Ladder::new(now, demand, &known.smoothed)
             })
             .collect();
-        let voices = voice_cost(budget.voices) as f64;
+        let voices = budget.voice_cost() as f64;
         let estimate = budget.estimate as f64;
         let current: SmallVec<[usize; 16]> = demands
             .iter()
@@ -141,7 +150,7 @@ impl Allocator {
             } else {
                 1.0
             };
-            part * ladders[at].cost(rung)
+            part * ladders[at].least(rung)
         });
         let rise = fit.fill(estimate - voices, |at, rung| {
             let cost = ladders[at].cost(rung);
@@ -184,6 +193,12 @@ impl Allocator {
             allocation.choices.push(choice);
         }
         allocation
+    }
+
+    /// What a sender is taken to have had before its first allocation.
+    pub fn begin_with(&mut self, now: Instant, sender: u64, layer: Layer) {
+        let known = self.known_mut(now, sender);
+        (known.chosen, known.decided) = (Some((layer, u8::MAX)), true);
     }
 
     fn known_mut(&mut self, now: Instant, sender: u64) -> &mut Known {
@@ -267,10 +282,6 @@ fn wanted(ladders: &[Ladder], chosen: &[usize], sum: f64, estimate: f64) -> Want
         },
         None => Wanted::default(),
     }
-}
-
-fn voice_cost((bitrate, count): (u64, u32)) -> u64 {
-    bitrate + u64::from(count) * VOICE_OVERHEAD
 }
 
 /// Smaller goes first.

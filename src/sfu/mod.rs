@@ -37,7 +37,7 @@ mod target;
 #[cfg(test)]
 mod testing;
 
-pub use allocator::{Allocation, Allocator, Budget, Choice, Demand};
+pub use allocator::{Allocation, Allocator, Budget, Choice, Demand, VIDEO_OVERHEAD};
 pub use clock::SenderClock;
 pub use drops::{DropCounters, DropReason};
 pub use keyframe::REQUEST_WINDOW;
@@ -92,7 +92,7 @@ pub struct Received<'p> {
     pub rises_to: u8,
     /// Tells the streams of the track apart: each layer has its own, and another when its publisher starts over
     /// with a new SSRC. `seq` and `timestamp` of one have nothing to do with those of another; a later one has a
-    /// higher number. A mixed track stays at 0.
+    /// higher number. A mixed track's are numbered as its layers are.
     pub generation: u32,
     /// Extended sequence number. Gaps are real losses.
     pub seq: u64,

@@ -85,6 +85,8 @@ pub struct LayerFigures {
     pub bitrate: u64,
     /// Width and height in pixels by its last keyframe, where the codec shows them (H.264, VP8).
     pub size: Option<(u32, u32)>,
+    /// Bit/s that an encoder of ours can go down to for one who receives this layer already. `None`: it cannot.
+    pub least: Option<u64>,
     /// Bit/s up to and with each temporal id. Empty: the codec shows none.
     pub temporal_bitrates: SmallVec<[u64; 4]>,
 }

@@ -3,6 +3,7 @@
 use crate::room::manager::DEFAULT_ROOM;
 use crate::room::{AudioMode, JoinRequest, Mode};
 use crate::signalling::resume::ResumeQuery;
+use crate::worker::Shape;
 
 /// Longest display name, in characters.
 pub const MAX_NAME: usize = 64;
@@ -60,6 +61,18 @@ impl JoinQuery {
             Some(Ok(kbps)) => Some(kbps.saturating_mul(1000)).filter(|bps| *bps > 0),
             None => None,
         };
+        let canvas = match value(pairs, "canvas") {
+            Some("portrait") => Some(Shape::Portrait),
+            Some("landscape") => Some(Shape::Landscape),
+            Some(_) => {
+                complaints.push(
+                    "canvas is portrait or landscape: it follows the size of the element"
+                        .to_owned(),
+                );
+                None
+            }
+            None => None,
+        };
         Ok(JoinQuery {
             room_id: room_id(pairs)?,
             request: JoinRequest {
@@ -68,6 +81,7 @@ impl JoinQuery {
                 audio,
                 publish: !matches!(value(pairs, "publish"), Some("0" | "false")),
                 max_receive_bps,
+                canvas,
             },
             resume: value(pairs, "resume").map(|token| ResumeQuery {
                 token: token.to_owned(),
@@ -151,7 +165,8 @@ mod tests {
                 mode: Mode::Sfu,
                 audio: AudioMode::Forwarded,
                 publish: true,
-                max_receive_bps: None
+                max_receive_bps: None,
+                canvas: None,
             }
         );
         assert!(query.complaints.is_empty());
@@ -174,6 +189,7 @@ mod tests {
             ("name", "  Ann\n "),
             ("publish", "0"),
             ("max_kbps", "250"),
+            ("canvas", "portrait"),
             ("debug", ""),
             ("else", "x"),
         ]))
@@ -186,7 +202,8 @@ mod tests {
                 mode: Mode::Mcu,
                 audio: AudioMode::Mixed,
                 publish: false,
-                max_receive_bps: Some(250_000)
+                max_receive_bps: Some(250_000),
+                canvas: Some(Shape::Portrait),
             }
         );
     }
@@ -197,6 +214,7 @@ mod tests {
             ("mode", "mesh"),
             ("max_kbps", "-3"),
             ("audio", "5.1"),
+            ("canvas", "round"),
         ]))
         .expect("valid");
         assert_eq!(query.request.mode, Mode::Sfu);

@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use crate::ids::{PeerId, TrackKey};
-use crate::mcu::bus::Rung;
-use crate::rtp::bwe::{Estimator, Wanted};
+use crate::rtp::bwe::Estimator;
 use crate::rtp::params::MediaKind;
 use crate::sfu::{Allocator, Budget, Choice, Demand, Target};
 use crate::worker::demux::Slot;
+use crate::worker::rungs::audio_rung;
 use crate::worker::state::Peer;
 use crate::worker::thread::Worker;
 use crate::worker::{Event, SourceType};
 
 /// Between two allocations; a fall of the estimate does not wait for it.
-const INTERVAL: Duration = Duration::from_millis(200);
+pub(super) const INTERVAL: Duration = Duration::from_millis(200);
 /// Without anything that it could do, an allocator looks again after this.
 const IDLE: Duration = Duration::from_secs(1);
 /// A link is unstable with more loss or queueing delay than this,
@@ -25,9 +25,6 @@ const BAD_LOSS: f64 = 0.1;
 const BAD_DELAY: Duration = Duration::from_millis(250);
 /// and stable again when it has had neither, and room for everything, for so long.
 const RECOVERY: Duration = Duration::from_secs(4);
-/// A higher rung of the mix needs this much more than the rung itself, in parts of ten, and an estimate that has not
-/// fallen for [`RECOVERY`].
-const RUNG_HEADROOM: u64 = 11;
 /// A voice that sends more than this many bit/s is one that speaks.
 const SPEAKS: u64 = 4_000;
 
@@ -60,15 +57,17 @@ impl BandwidthCounters {
 pub struct Bandwidth {
     /// When tracks are weighed anew.
     pub due: Instant,
-    allocator: Allocator,
+    pub(super) allocator: Allocator,
     /// Element sizes in pixels. Those of tracks that are gone are forgotten with the next allocation.
     tiles: HashMap<TrackKey, (u32, u32)>,
     targets: HashMap<u64, Target>,
     decreases: u64,
     stable: bool,
     bad_at: Option<Instant>,
-    pauses: u64,
-    changes: u64,
+    pub(super) pauses: u64,
+    pub(super) changes: u64,
+    /// Size of the element that shows the mixed picture, in pixels.
+    pub(super) picture: Option<(u32, u32)>,
 }
 
 impl Bandwidth {
@@ -84,6 +83,7 @@ impl Bandwidth {
             bad_at: None,
             pauses: 0,
             changes: 0,
+            picture: None,
         }
     }
 
@@ -94,6 +94,7 @@ impl Bandwidth {
             pauses: before.pauses,
             changes: before.changes,
             stable: before.stable,
+            picture: before.picture,
             ..Bandwidth::new(now)
         }
     }
@@ -197,7 +198,7 @@ impl Worker {
         let room = self.rooms.get(&peer.room);
         let dominant = room.and_then(|room| room.voices.dominant_for(slot));
         if peer.receiving.hears_mix() {
-            let rung = peer.receiving.rung.audio();
+            let rung = audio_rung(&peer.receiving, peer.params.max_receive_bps);
             wishes.voices = (self.codecs.sound.bitrate(rung).into(), 1);
         }
         let tracks = peer.receiving.tracks.iter();
@@ -257,74 +258,11 @@ impl Worker {
         }
     }
 
-    /// A rung for the mixed picture. Whether more bandwidth would be of use.
-    fn allocate_rung(&mut self, now: Instant, slot: Slot) -> bool {
-        let peer = &mut self.peers[slot];
-        peer.bandwidth.due = now + INTERVAL;
-        let limit = peer.params.max_receive_bps;
-        let estimator = peer.session.subscriber.estimator();
-        let (estimate, starting) = (estimator.estimate(now), estimator.is_starting(now));
-        let current = peer.receiving.rung;
-        let best = Rung::for_limit(limit);
-        // Before anything is known of the link, the limit alone decides.
-        let fits = if starting {
-            best
-        } else {
-            Rung::for_limit(Some(estimate))
-        };
-        let recovered = Rung::for_limit(Some(estimate * 10 / RUNG_HEADROOM));
-        let calm = peer.bandwidth.bad_at.is_none();
-        let lower = |one: Rung, other: Rung| {
-            if one.needs_bps() < other.needs_bps() {
-                one
-            } else {
-                other
-            }
-        };
-        let mut rung = lower(best, fits);
-        let rises = rung.needs_bps() > current.needs_bps();
-        if rises && !starting && (!calm || lower(rung, recovered) != rung) {
-            rung = current;
-        }
-        let limited = rung != best;
-        let wanted = limited.then(|| {
-            let next = best.needs_bps() * (RUNG_HEADROOM + 1) / 10;
-            Wanted { next, top: next }
-        });
-        let estimator = peer.session.subscriber.estimator_mut();
-        estimator.set_wanted(wanted.unwrap_or_default());
-        self.set_rung(slot, rung);
-        limited
-    }
-
-    /// Moves a mixed client to another rung.
-    fn set_rung(&mut self, slot: Slot, rung: Rung) {
-        let peer = &mut self.peers[slot];
-        let receiving = &mut peer.receiving;
-        if receiving.rung == rung {
-            return;
-        }
-        receiving.rung = rung;
-        peer.bandwidth.changes += 1;
-        let (id, room) = (peer.id, peer.room);
-        if let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
-            bus.set_rung(id, rung);
-        }
-        self.tell_layout(slot);
-    }
-
     pub(super) fn set_receive_limit(&mut self, now: Instant, id: PeerId, bps: Option<u64>) {
         let Some(&slot) = self.slots.get(&id) else {
             return;
         };
         self.peers[slot].params.max_receive_bps = bps;
-        let estimator = self.peers[slot].session.subscriber.estimator();
-        let estimate = estimator.path_estimate(now);
-        let receiving = &self.peers[slot].receiving;
-        if receiving.sound.is_some() || receiving.picture.is_some() {
-            let wish = bps.unwrap_or(u64::MAX).min(estimate);
-            self.set_rung(slot, Rung::for_limit(Some(wish)));
-        }
         self.allocate(now, slot);
     }
 
@@ -351,7 +289,7 @@ impl Worker {
         }
     }
 
-    fn reallocate(&mut self, now: Instant, id: PeerId) {
+    pub(super) fn reallocate(&mut self, now: Instant, id: PeerId) {
         if let Some(&slot) = self.slots.get(&id) {
             self.allocate(now, slot);
         }

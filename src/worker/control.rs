@@ -52,6 +52,11 @@ impl Worker {
                 width,
                 height,
             } => self.set_video_size(now, peer, track, (width, height)),
+            Command::SetPictureSize {
+                peer,
+                width,
+                height,
+            } => self.set_picture_size(now, peer, (width, height)),
             Command::SetPublishLimit { peer, bps } => {
                 if let Some(peer) = self.peer_mut(peer) {
                     peer.session.publish_limit.set(now, bps);
@@ -255,10 +260,10 @@ impl Worker {
             peer.session.negotiator().allow_offers();
         }
         for kind in [MediaKind::Audio, MediaKind::Video] {
-            if delivery.forwards(kind) {
-                self.end_mixed(slot, kind);
-            } else {
-                self.stop_forwarding(slot, kind);
+            match kind {
+                _ if !delivery.forwards(kind) => self.stop_forwarding(slot, kind),
+                MediaKind::Audio => self.end_mixed_sound(slot),
+                MediaKind::Video => self.end_mixed_picture(slot),
             }
         }
         self.begin_mixed(slot);

@@ -167,8 +167,9 @@ impl Worker {
     pub(super) fn stop_receiving(&mut self, slot: Slot) {
         for kind in [MediaKind::Audio, MediaKind::Video] {
             self.stop_forwarding(slot, kind);
-            self.end_mixed(slot, kind);
         }
+        self.end_mixed_sound(slot);
+        self.end_mixed_picture(slot);
     }
 
     /// Closes the senders of the others' tracks of one kind.
@@ -352,7 +353,7 @@ impl Worker {
                 self.touched.push(track.publisher);
             }
         } else if let Some(room) = self.rooms.get(&room)
-            && let Some(rung) = room.rung_of(key)
+            && let Some(rung) = room.rung_of(key, layer)
             && let Some(bus) = &room.bus
         {
             bus.request_keyframe(rung);

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::ids::TrackKey;
+use crate::mcu::ladder::Ladder;
 use crate::rtp::params::MediaKind;
-use crate::sfu::{DropCounters, SenderStats};
+use crate::sfu::{DropCounters, Layer, SenderStats};
 use crate::stats::{PeerStats, SentTrackStats};
 use crate::transport::Drops;
 use crate::worker::SourceType;
@@ -102,17 +103,22 @@ pub(super) fn peer_stats(
     now: Instant,
     peer: &mut Peer,
     tracks: &HashMap<TrackKey, Track>,
+    ladder: &Ladder,
 ) -> PeerStats {
     let sent = peer.session.subscriber.stats(now);
     let counters = peer.session.counters();
     let estimate_bps = super::bandwidth::estimate(now, peer);
-    let receiving = &mut peer.receiving;
+    let receiving = &peer.receiving;
     PeerStats {
         received: peer.session.publisher.stats(now),
         sent: sent
             .into_iter()
             .filter_map(|figures| {
-                let mixed = receiving.mixed(figures.kind).is_some();
+                let mixed = match figures.kind {
+                    MediaKind::Audio => receiving.sound.is_some(),
+                    MediaKind::Video => receiving.picture.is_some(),
+                };
+                let mixed = mixed.then_some(ladder);
                 sent_track(figures, tracks.get(&figures.track), mixed)
             })
             .collect(),
@@ -129,14 +135,25 @@ pub(super) fn peer_stats(
 }
 
 /// `None`: the track ended since.
-fn sent_track(figures: SenderStats, track: Option<&Track>, mixed: bool) -> Option<SentTrackStats> {
+fn sent_track(
+    mut figures: SenderStats,
+    track: Option<&Track>,
+    mixed: Option<&Ladder>,
+) -> Option<SentTrackStats> {
+    if let (None, Some(ladder), MediaKind::Video) = (track, mixed, figures.kind) {
+        // Rungs are told by the names that layers have.
+        let best = ladder.quality_of(ladder.top());
+        figures.best_layer = Layer(if ladder.top() > 0 { best } else { 0 });
+        let named = |layer: Layer| Layer(ladder.quality_of(layer.0));
+        figures.layer = figures.layer.map(named);
+    }
     let (track_id, stream_id, source) = match track {
         Some(track) => (
             track.info.track_id.clone(),
             track.info.stream_id.clone(),
             track.source,
         ),
-        None if mixed => (
+        None if mixed.is_some() => (
             mixed_track_id(figures.kind),
             MIXED_STREAM.to_string(),
             SourceType::Media,
@@ -162,6 +179,6 @@ fn sent_track(figures: SenderStats, track: Option<&Track>, mixed: bool) -> Optio
 }
 
 /// The track id of one of the mixed pair.
-pub(super) fn mixed_track_id(kind: MediaKind) -> String {
+pub fn mixed_track_id(kind: MediaKind) -> String {
     format!("{MIXED_STREAM}-{}", kind.as_str())
 }

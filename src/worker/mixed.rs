@@ -3,20 +3,23 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
-use crate::ids::RoomKey;
+use crate::ids::{RoomKey, TrackKey};
 use crate::mcu::audio::{AudioLevel, AudioPacket, MixId};
-use crate::mcu::bus::{Bus, BusOutput, MixedAudio, Rung};
+use crate::mcu::bus::{Bus, BusOutput, MixedAudio};
 use crate::mcu::feed::VideoPacket;
-use crate::mcu::video::{Participant, VideoRung};
+use crate::mcu::ladder::VideoRung;
+use crate::mcu::video::Participant;
 use crate::rtp::ntp::Ntp;
 use crate::rtp::params::{Codec, MediaKind, SendLine};
 use crate::sfu::{DropReason, Layer, LayerSet, Received, SenderClock, Tap};
 use crate::worker::delivery::{BEST_LAYER, Carried, close_sender, open_sender};
 use crate::worker::demux::Slot;
 use crate::worker::figures::mixed_track_id;
+use crate::worker::rungs::{audio_rung, first_rung, target_of};
 use crate::worker::session::Forwarding;
-use crate::worker::state::{MixedSender, MixedTrack, Receiving, is_mixable};
+use crate::worker::state::{MixedSender, MixedView, Peer, is_mixable};
 use crate::worker::thread::Worker;
 use crate::worker::{Event, LayoutWish, MixedLayout, SourceType};
 
@@ -62,56 +65,82 @@ pub(super) fn tap(bus: &Bus, tap: &mut Tap, now: Instant, packet: &Received<'_>)
     false
 }
 
+/// Opens a sender of a mixed track and returns its id.
+fn open_mixed(peer: &mut Peer, codec: Codec) -> u64 {
+    let cname = format!("{MIXED_STREAM}-{}", peer.id);
+    open_sender(
+        peer,
+        Carried {
+            kind: codec.kind(),
+            codec,
+            stream_id: MIXED_STREAM.into(),
+            track_id: mixed_track_id(codec.kind()),
+            cname,
+            dedicated: true,
+        },
+    )
+}
+
 impl Worker {
     /// Opens the senders of what the peer gets mixed, as far as they are not there yet.
     pub(super) fn begin_mixed(&mut self, slot: Slot) {
         let peer = &mut self.peers[slot];
         let delivery = peer.params.delivery;
-        let mut begun = false;
-        for codec in [Codec::Opus, Codec::H264] {
-            let kind = codec.kind();
-            if delivery.forwards(kind) || peer.receiving.mixed(kind).is_some() {
-                continue;
-            }
-            let carried = Carried {
-                kind,
-                codec,
-                stream_id: MIXED_STREAM.into(),
-                track_id: mixed_track_id(kind),
-                cname: format!("{MIXED_STREAM}-{}", peer.id),
-                dedicated: true,
-            };
-            let sender = open_sender(peer, carried);
-            *peer.receiving.mixed(kind) = Some(MixedSender::new(sender));
-            begun = true;
+        if !delivery.forwards(MediaKind::Audio) && peer.receiving.sound.is_none() {
+            let sender = open_mixed(peer, Codec::Opus);
+            peer.receiving.sound = Some(MixedSender::new(sender));
         }
-        if begun {
-            peer.receiving.rung = Rung::for_limit(peer.params.max_receive_bps);
+        if !delivery.forwards(MediaKind::Video) && peer.receiving.picture.is_none() {
+            let shape = peer.params.canvas.unwrap_or_default();
+            peer.receiving.picture = Some(MixedView {
+                sender: open_mixed(peer, Codec::H264),
+                line: false,
+                listening: false,
+                track: None,
+                rung: first_rung(&self.codecs.ladder, shape, peer.params.max_receive_bps),
+                shape,
+                share: None,
+            });
         }
     }
 
-    /// Ends the mixed track of a kind, if the peer has it.
-    pub(super) fn end_mixed(&mut self, slot: Slot, kind: MediaKind) {
+    /// Ends the mixed sound, if the peer has it.
+    pub(super) fn end_mixed_sound(&mut self, slot: Slot) {
         let peer = &mut self.peers[slot];
-        let Some(ended) = peer.receiving.mixed(kind).take() else {
+        let Some(sound) = peer.receiving.sound.take() else {
             return;
         };
-        close_sender(peer, ended.sender);
+        close_sender(peer, sound.sender);
         let (id, room) = (peer.id, peer.room);
         if let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
-            match kind {
-                MediaKind::Audio => bus.remove_listener(id),
-                MediaKind::Video => bus.remove_viewer(id),
-            }
+            bus.remove_listener(id);
         }
+    }
+
+    /// Ends the mixed picture, if the peer has it.
+    pub(super) fn end_mixed_picture(&mut self, slot: Slot) {
+        let peer = &mut self.peers[slot];
+        let Some(view) = peer.receiving.picture.take() else {
+            return;
+        };
+        close_sender(peer, view.sender);
+        let (id, room) = (peer.id, peer.room);
+        if let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
+            bus.set_picture(id, None);
+        }
+        view.rung
+            .video
+            .inspect(|rung| self.adjust_rung(room, *rung));
     }
 
     pub(super) fn on_mixed_lines(&mut self, slot: Slot, send: &[SendLine]) {
         let receiving = &mut self.peers[slot].receiving;
-        for mixed in [&mut receiving.sound, &mut receiving.picture] {
-            if let Some(mixed) = mixed {
-                mixed.line = send.iter().any(|line| line.sender == mixed.sender);
-            }
+        let has_line = |sender| send.iter().any(|line| line.sender == sender);
+        if let Some(sound) = &mut receiving.sound {
+            sound.line = has_line(sound.sender);
+        }
+        if let Some(view) = &mut receiving.picture {
+            view.line = has_line(view.sender);
         }
         self.begin_listening(slot);
     }
@@ -123,25 +152,21 @@ impl Worker {
             return;
         }
         let (id, room) = (peer.id, peer.room);
-        let Receiving {
-            sound,
-            picture,
-            rung,
-            ..
-        } = &mut peer.receiving;
-        let hears = sound.as_mut().is_some_and(MixedSender::begins);
-        let sees = picture.as_mut().is_some_and(MixedSender::begins);
-        let rung = *rung;
+        let receiving = &mut peer.receiving;
+        let hears = receiving.sound.as_mut().is_some_and(MixedSender::begins);
+        let sees = receiving.picture.as_mut().is_some_and(MixedView::begins);
+        let audio = audio_rung(receiving, peer.params.max_receive_bps);
+        let video = receiving.picture.and_then(|view| view.listens_to().video);
         if !hears && !sees {
             return;
         }
         self.update_bus(room);
         if let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
             if hears {
-                bus.add_listener(id, rung);
+                bus.add_listener(id, audio);
             }
             if sees {
-                bus.add_viewer(id, rung);
+                bus.set_picture(id, video);
             }
         }
         self.tell_layout(slot);
@@ -150,10 +175,9 @@ impl Worker {
     /// The client cannot take what a mixed sender carries. False: it is no mixed sender's.
     pub(super) fn on_mixed_refused(&mut self, slot: Slot, sender: u64, reason: &str) -> bool {
         let receiving = &self.peers[slot].receiving;
-        let is = |mixed: Option<MixedSender>| mixed.is_some_and(|mixed| mixed.sender == sender);
-        let message = if is(receiving.picture) {
+        let message = if receiving.picture.is_some_and(|view| view.sender == sender) {
             format!("there is no mixed picture for this client: {reason}; the mixed sound goes on")
-        } else if is(receiving.sound) {
+        } else if receiving.sound.is_some_and(|sound| sound.sender == sender) {
             format!("there is no mixed sound for this client: {reason}")
         } else {
             return false;
@@ -195,11 +219,12 @@ impl Worker {
             let Some(peer) = peers.get(*slot) else {
                 continue;
             };
-            if peer.receiving.hears_mix() {
-                bus.add_listener(peer.id, peer.receiving.rung);
+            let receiving = &peer.receiving;
+            if receiving.hears_mix() {
+                bus.add_listener(peer.id, audio_rung(receiving, peer.params.max_receive_bps));
             }
-            if peer.receiving.sees_mix() {
-                bus.add_viewer(peer.id, peer.receiving.rung);
+            if let Some(view) = receiving.picture.filter(|view| view.listening) {
+                bus.set_picture(peer.id, view.listens_to().video);
             }
         }
         let mut participants = Vec::with_capacity(room.members.len());
@@ -257,9 +282,9 @@ impl Worker {
         if !peer.receiving.sees_mix() {
             return;
         }
-        let rung = peer.receiving.rung.video();
+        let rung = peer.receiving.picture.and_then(|view| view.rung.video);
         let room = self.rooms.get(&peer.room);
-        let layout = room.and_then(|room| room.layouts.get(&rung)).cloned();
+        let layout = rung.and_then(|rung| room?.layouts.get(&rung)).cloned();
         if let Some(layout) = layout {
             self.emit(slot, |peer| Event::Layout { peer, layout });
         }
@@ -319,7 +344,8 @@ impl Worker {
         }
         room.layouts.insert(rung, layout);
         for slot in room.members.clone() {
-            if self.peers[slot].receiving.rung.video() == rung {
+            let view = self.peers[slot].receiving.picture;
+            if view.is_some_and(|view| view.rung.video == Some(rung)) {
                 self.tell_layout(slot);
             }
         }
@@ -347,14 +373,18 @@ impl Worker {
             timestamp,
             generation: 0,
         });
-        let packet = next_packet(
-            stream,
-            Codec::Opus,
-            timestamp,
-            frame.marker,
-            true,
-            &frame.payload,
-        );
+        stream.seq += 1;
+        let packet = Received {
+            marker: frame.marker,
+            keyframe: true,
+            ..packet(
+                stream.key,
+                Codec::Opus,
+                stream.seq,
+                timestamp,
+                &frame.payload,
+            )
+        };
         for (peer, _) in routes.iter().filter(|(_, mix)| *mix == frame.mix) {
             let Some(&slot) = self.slots.get(peer) else {
                 continue;
@@ -391,37 +421,57 @@ impl Worker {
             return;
         };
         let timestamp = room.video_time.unwrap(timestamp);
-        let stream = room.video.entry(rung).or_default();
-        stream.clock = Some(SenderClock {
+        let picture = room.pictures.entry(rung.shape).or_default();
+        picture.clock = Some(SenderClock {
             ntp: Ntp::from_system(SystemTime::now()),
             timestamp,
             generation: 0,
         });
-        let listeners: Vec<(Slot, u64)> = room
-            .members
-            .iter()
-            .filter_map(|&slot| {
-                let peer = self.peers.get_mut(slot)?;
-                let wanted = peer.receiving.rung.video();
-                let picture = peer.receiving.picture.as_mut();
-                let picture = picture.filter(|picture| picture.line && picture.listening)?;
-                if picture.track != Some(stream.key) {
-                    if !(keyframe && wanted == rung) {
-                        return None;
-                    }
-                    picture.track = Some(stream.key);
-                    peer.session
-                        .subscriber
-                        .attach(picture.sender, stream.key, Codec::H264);
+        let layer = Layer(rung.step);
+        let mut layers: LayerSet = std::iter::once(layer).collect();
+        let mut listeners: SmallVec<[(Slot, u64); 16]> = SmallVec::new();
+        for &slot in &room.members {
+            let Some(peer) = self.peers.get_mut(slot) else {
+                continue;
+            };
+            let Some(view) = &mut peer.receiving.picture else {
+                continue;
+            };
+            let Some(wanted) = view.listens_to().video.filter(|_| view.listening) else {
+                continue;
+            };
+            if wanted.shape == rung.shape {
+                layers.insert(Layer(wanted.step));
+            }
+            let subscriber = &mut peer.session.subscriber;
+            if view.track != Some(picture.key) {
+                if !(keyframe && wanted == rung) {
+                    continue;
                 }
-                Some((slot, picture.sender))
-            })
-            .collect();
+                view.track = Some(picture.key);
+                subscriber.attach(view.sender, picture.key, Codec::H264);
+                subscriber.set_target(view.sender, target_of(view.rung));
+            }
+            // What it leaves flows until it has a keyframe of what it wants.
+            if wanted == rung || subscriber.current(view.sender) == Some(layer) {
+                listeners.push((slot, view.sender));
+            }
+        }
         let peers = &mut self.peers;
         let (dirty, next_timer) = (&mut self.dirty, &mut self.next_timer);
         let mut wants_keyframe = false;
         self.packetizer.packetize(access_unit, |payload, last| {
-            let packet = next_packet(stream, Codec::H264, timestamp, last, keyframe, payload);
+            let seq = &mut picture.seqs[usize::from(rung.step)];
+            *seq += 1;
+            let packet = Received {
+                layer,
+                layers,
+                generation: u32::from(rung.step),
+                shift: Some(0),
+                marker: last,
+                keyframe,
+                ..packet(picture.key, Codec::H264, *seq, timestamp, payload)
+            };
             for &(slot, sender) in &listeners {
                 let Some(peer) = peers.get_mut(slot) else {
                     continue;
@@ -451,17 +501,10 @@ impl Worker {
     }
 }
 
-fn next_packet<'p>(
-    stream: &mut MixedTrack,
-    codec: Codec,
-    timestamp: u64,
-    marker: bool,
-    keyframe: bool,
-    payload: &'p [u8],
-) -> Received<'p> {
-    stream.seq += 1;
+/// A packet of a mixed track's only layer.
+fn packet(track: TrackKey, codec: Codec, seq: u64, timestamp: u64, payload: &[u8]) -> Received<'_> {
     Received {
-        track: stream.key,
+        track,
         first: false,
         codec,
         layer: Layer::default(),
@@ -469,11 +512,11 @@ fn next_packet<'p>(
         temporal: 0,
         rises_to: 0,
         generation: 0,
-        seq: stream.seq,
+        seq,
         timestamp,
         shift: None,
-        marker,
-        keyframe,
+        marker: false,
+        keyframe: false,
         recovered: false,
         broken: false,
         repair_time: Duration::ZERO,

@@ -13,6 +13,7 @@ mod load;
 mod mixed;
 mod moved;
 mod network;
+mod rungs;
 mod session;
 mod socket;
 mod speaking;
@@ -24,11 +25,12 @@ mod thread;
 mod voices;
 
 pub use crate::mcu::bus::{LayoutTile, MixedLayout};
+pub use crate::mcu::ladder::Shape;
 pub use crate::mcu::video::LayoutWish;
 pub use crate::rtp::params::SourceType;
 pub use crate::sfu::{Layer, PublishedTrack, Target};
 pub use acceptor::{Acceptor, AcceptorCounters, Directory, Incoming, listen};
-pub use figures::WorkerFigures;
+pub use figures::{WorkerFigures, mixed_track_id};
 pub use load::Load;
 pub use network::is_missing_family;
 pub use speaking::{HOLD as SPEAKING_HOLD, VoicePacket};
@@ -86,6 +88,8 @@ pub struct PeerParams {
     pub client_offers_first: bool,
     /// Upper bound of what it wants to receive, bit/s. Chooses the mixed rung.
     pub max_receive_bps: Option<u64>,
+    /// How its mixed canvas lies; `None`: as the element that shows it, which it tells.
+    pub canvas: Option<Shape>,
 }
 
 /// From a room's actor to its worker. Commands for a peer that is gone are ignored.
@@ -174,6 +178,15 @@ pub enum Command {
         peer: PeerId,
         /// Which track.
         track: TrackKey,
+        /// Pixels; 0 is off screen.
+        width: u32,
+        /// Pixels; 0 is off screen.
+        height: u32,
+    },
+    /// The peer shows the mixed picture in an element of this size.
+    SetPictureSize {
+        /// Who.
+        peer: PeerId,
         /// Pixels; 0 is off screen.
         width: u32,
         /// Pixels; 0 is off screen.
@@ -383,6 +396,13 @@ pub enum Event {
         peer: PeerId,
         /// What.
         track: TrackKey,
+        /// Bit/s of payload; 0: paused.
+        bitrate: u64,
+    },
+    /// Another rung of the mixed picture is sent to this peer than before, or none.
+    PictureAdjusted {
+        /// To whom.
+        peer: PeerId,
         /// Bit/s of payload; 0: paused.
         bitrate: u64,
     },

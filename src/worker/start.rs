@@ -8,6 +8,7 @@ use talksy_mixer::audio::MixerConfig;
 use talksy_mixer::video::Theme;
 
 use crate::mcu::bus::CodecPools;
+use crate::mcu::ladder::Ladder;
 use crate::transport::candidates::{Advertised, CandidateError, interfaces};
 use crate::transport::{Identity, TransportError};
 use crate::worker::WorkerHandle;
@@ -27,6 +28,8 @@ pub struct MediaConfig {
     pub workers: usize,
     /// How mixed pictures look.
     pub theme: Theme,
+    /// In what qualities they are made.
+    pub ladder: Ladder,
     /// Voices that are heard at once in a mix.
     pub mix_speakers: usize,
 }
@@ -93,6 +96,7 @@ pub fn start_all(config: &MediaConfig) -> Result<Media, StartError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut codecs = CodecPools::start(cores.div_ceil(4), cores).map_err(StartError::Threads)?;
     codecs.theme = config.theme.clone();
+    codecs.ladder = config.ladder.clone();
     codecs.sound.mixer = MixerConfig::hearing(config.mix_speakers.max(1));
     let listeners = match tcp_port {
         Some(port) => listen(port).map_err(|error| StartError::Tcp { port, error })?,

@@ -6,10 +6,10 @@ use std::time::Instant;
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::mcu::audio::MixId;
 use crate::mcu::bus::{Bus, Rung};
-use crate::mcu::video::VideoRung;
-use crate::rtp::params::{Codec, MediaKind};
+use crate::mcu::ladder::{MAX_STEPS, Shape, VideoRung};
+use crate::rtp::params::Codec;
 use crate::rtp::unwrap::TimestampUnwrapper;
-use crate::sfu::{SenderClock, Tap, Target, VoiceId};
+use crate::sfu::{Layer, SenderClock, Tap, Target, VoiceId};
 use crate::worker::bandwidth::Bandwidth;
 use crate::worker::demux::Slot;
 use crate::worker::session::Session;
@@ -79,20 +79,10 @@ pub struct Receiving {
     /// The mixed sound.
     pub sound: Option<MixedSender>,
     /// The mixed picture.
-    pub picture: Option<MixedSender>,
-    /// Of the mix, what its limit allows.
-    pub rung: Rung,
+    pub picture: Option<MixedView>,
 }
 
 impl Receiving {
-    /// The mixed track of a kind.
-    pub fn mixed(&mut self, kind: MediaKind) -> &mut Option<MixedSender> {
-        match kind {
-            MediaKind::Audio => &mut self.sound,
-            MediaKind::Video => &mut self.picture,
-        }
-    }
-
     /// The mixed sound goes to the peer.
     pub fn hears_mix(&self) -> bool {
         self.sound.is_some_and(|sound| sound.listening)
@@ -100,7 +90,7 @@ impl Receiving {
 
     /// The mixed picture goes to the peer.
     pub fn sees_mix(&self) -> bool {
-        self.picture.is_some_and(|picture| picture.listening)
+        self.picture.is_some_and(|view| view.listening)
     }
 }
 
@@ -113,7 +103,7 @@ pub struct Forwarded {
     pub attached: bool,
 }
 
-/// The sender of a mixed track, for as long as its kind comes mixed.
+/// The mixed sound on its way to a client, for as long as sound comes mixed.
 #[derive(Clone, Copy, Debug)]
 pub struct MixedSender {
     /// Its id in the peer's offer/answer.
@@ -122,7 +112,7 @@ pub struct MixedSender {
     pub line: bool,
     /// The room's bus makes it for the peer.
     pub listening: bool,
-    /// What it carries now; of pictures the old rung until the new one's keyframe is there.
+    /// What it carries now.
     pub track: Option<TrackKey>,
 }
 
@@ -140,6 +130,45 @@ impl MixedSender {
     /// The connection is there: whether the bus has to begin.
     pub fn begins(&mut self) -> bool {
         self.line && !std::mem::replace(&mut self.listening, true)
+    }
+}
+
+/// The mixed picture on its way to a client, for as long as pictures come mixed.
+#[derive(Clone, Copy, Debug)]
+pub struct MixedView {
+    /// The sender's id in the peer's offer/answer.
+    pub sender: u64,
+    /// Its m-line is agreed.
+    pub line: bool,
+    /// The room's bus makes it for the peer.
+    pub listening: bool,
+    /// What it carries now: the picture of another shape until a keyframe of its own is there.
+    pub track: Option<TrackKey>,
+    /// What it is to be sent, and the sound beside it.
+    pub rung: Rung,
+    /// How its canvas lies, also while it gets no picture.
+    pub shape: Shape,
+    /// Bit/s of payload that its link has for the picture; `None` before the first allocation.
+    pub share: Option<u64>,
+}
+
+impl MixedView {
+    /// The connection is there: whether the bus has to begin.
+    pub fn begins(&mut self) -> bool {
+        self.line && !std::mem::replace(&mut self.listening, true)
+    }
+
+    /// What the bus is to make for it: no picture for who cannot decode it.
+    pub fn listens_to(&self) -> Rung {
+        Rung {
+            video: self.rung.video.filter(|_| self.line && self.listening),
+            ..self.rung
+        }
+    }
+
+    /// Whether this rung is made for it.
+    pub fn receives(&self, rung: VideoRung) -> bool {
+        self.listens_to().video == Some(rung)
     }
 }
 
@@ -167,7 +196,28 @@ pub struct Track {
     pub subscribers: Vec<(Slot, u64)>,
 }
 
-/// One mixed stream: a published track of the server.
+/// The picture of one shape: a published track of the server, whose layers are the rungs.
+#[derive(Clone, Copy, Debug)]
+pub struct MixedPicture {
+    /// Its identity in the fanout.
+    pub key: TrackKey,
+    /// The next packet's sequence number of each rung.
+    pub seqs: [u64; MAX_STEPS],
+    /// RTP time against the server's clock, the same for all rungs.
+    pub clock: Option<SenderClock>,
+}
+
+impl Default for MixedPicture {
+    fn default() -> Self {
+        MixedPicture {
+            key: TrackKey::next(),
+            seqs: [1 << 16; MAX_STEPS],
+            clock: None,
+        }
+    }
+}
+
+/// One mixed sound: a published track of the server.
 #[derive(Clone, Copy, Debug)]
 pub struct MixedTrack {
     /// Its identity in the fanout.
@@ -204,11 +254,13 @@ pub struct MediaRoom {
     /// The sounds of the bus.
     pub audio: HashMap<MixId, MixedTrack>,
     /// The pictures of the bus.
-    pub video: HashMap<VideoRung, MixedTrack>,
+    pub pictures: HashMap<Shape, MixedPicture>,
     /// The bus counts its sound in 32 bits, all mixes on one line.
     pub audio_time: TimestampUnwrapper,
     /// Likewise its pictures.
     pub video_time: TimestampUnwrapper,
+    /// What the encoders of the rungs in use are to make, bit/s, where it is not what the ladder says.
+    pub bitrates: HashMap<VideoRung, u32>,
     /// The last layout of each picture.
     pub layouts: HashMap<VideoRung, MixedLayout>,
     /// How the picture is to be divided.
@@ -226,9 +278,10 @@ impl MediaRoom {
             members: Vec::new(),
             bus: None,
             audio: HashMap::new(),
-            video: HashMap::new(),
+            pictures: HashMap::new(),
             audio_time: TimestampUnwrapper::default(),
             video_time: TimestampUnwrapper::default(),
+            bitrates: HashMap::new(),
             layouts: HashMap::new(),
             layout_wish: LayoutWish::default(),
         }
@@ -273,7 +326,8 @@ impl MediaRoom {
     pub fn end_mix(&mut self) {
         self.bus = None;
         self.audio.clear();
-        self.video.clear();
+        self.pictures.clear();
+        self.bitrates.clear();
         self.audio_time = TimestampUnwrapper::default();
         self.video_time = TimestampUnwrapper::default();
         self.layouts.clear();
@@ -285,20 +339,32 @@ impl MediaRoom {
     }
 
     /// The clock of a mixed stream, for sender reports.
-    pub fn mixed_clock(&self, key: TrackKey) -> Option<SenderClock> {
-        self.audio
-            .values()
-            .chain(self.video.values())
-            .find(|track| track.key == key)?
-            .clock
+    pub fn mixed_clock(&self, key: TrackKey, generation: u32) -> Option<SenderClock> {
+        let sound = self.audio.values().find(|track| track.key == key);
+        if let Some(sound) = sound {
+            return sound.clock;
+        }
+        let picture = self.pictures.values().find(|picture| picture.key == key)?;
+        picture.clock.map(|clock| SenderClock {
+            generation,
+            ..clock
+        })
     }
 
     /// The rung whose picture this is.
-    pub fn rung_of(&self, key: TrackKey) -> Option<VideoRung> {
-        self.video
-            .iter()
-            .find(|(_, track)| track.key == key)
-            .map(|(rung, _)| *rung)
+    pub fn rung_of(&self, key: TrackKey, layer: Layer) -> Option<VideoRung> {
+        let mut pictures = self.pictures.iter();
+        let (shape, _) = pictures.find(|(_, picture)| picture.key == key)?;
+        Some(VideoRung {
+            step: layer.0,
+            shape: *shape,
+        })
+    }
+
+    /// A rung has no listener any more.
+    pub fn forget_rung(&mut self, rung: VideoRung) {
+        self.layouts.remove(&rung);
+        self.bitrates.remove(&rung);
     }
 }
 
@@ -315,16 +381,15 @@ mod tests {
     fn the_streams_of_the_next_mix_are_other_tracks_on_a_new_time_line() {
         let (events, _) = tokio::sync::mpsc::channel(1);
         let mut room = MediaRoom::new(events, VoiceLimits::default());
-        let first = room.video.entry(VideoRung::Standard).or_default().key;
+        let wide = |room: &mut MediaRoom| room.pictures.entry(Shape::Landscape).or_default().key;
+        let first = wide(&mut room);
         let late = room.video_time.unwrap(u32::MAX);
         assert!(room.video_time.unwrap(0) > late, "32 bits wrap");
-        assert_eq!(room.rung_of(first), Some(VideoRung::Standard));
+        let rung = room.rung_of(first, Layer(2));
+        assert_eq!(rung, Some(VideoRung::landscape(2)));
         room.end_mix();
-        assert_eq!(room.rung_of(first), None);
-        assert_ne!(
-            room.video.entry(VideoRung::Standard).or_default().key,
-            first
-        );
+        assert_eq!(room.rung_of(first, Layer(2)), None);
+        assert_ne!(wide(&mut room), first);
         assert!(room.video_time.unwrap(7) < late);
     }
 }

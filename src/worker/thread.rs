@@ -487,7 +487,10 @@ impl Worker {
                 .session
                 .publisher
                 .clock(key, stream),
-            None => self.rooms.get(&self.peers[slot].room)?.mixed_clock(key),
+            None => self
+                .rooms
+                .get(&self.peers[slot].room)?
+                .mixed_clock(key, stream),
         }
     }
 
@@ -620,7 +623,7 @@ impl Worker {
         if !peer.session.is_connected() {
             return;
         }
-        let stats = super::figures::peer_stats(now, peer, &self.tracks);
+        let stats = super::figures::peer_stats(now, peer, &self.tracks, &self.codecs.ladder);
         self.emit(slot, |peer| Event::Stats {
             peer,
             stats: Box::new(stats),

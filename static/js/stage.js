@@ -5,6 +5,8 @@ import { play, remoteTemplate, Tile } from './tile.js';
 
 /** Distance between tiles, CSS pixels. */
 const GAP = 8;
+/** The track id by which the server knows the mixed picture. */
+const MIXED_PICTURE = 'mixed-video';
 /** The server draws names into the mixed picture, except on tiles lower than this (canvas pixels). */
 const LOWEST_NAMED_TILE = 48;
 
@@ -25,6 +27,7 @@ export class Stage {
   #speaker = null;
   #onBlocked;
   #onSize;
+  #reportedMix = '';
 
   /** `onBlocked()`: a sound may not play before a tap. `onSize(trackId, width, height)`: a picture's size changed. */
   constructor({ onBlocked, onSize }) {
@@ -50,6 +53,7 @@ export class Stage {
     this.#mode = mode;
     if (mode !== 'mcu') this.#layout = null;
     this.#mix.hidden = mode !== 'mcu';
+    this.#reportedMix = '';
     this.arrange();
   }
 
@@ -160,6 +164,10 @@ export class Stage {
   /** Tells the server how large each picture is shown; 0x0 while the page is hidden. */
   reportSizes({ again = false } = {}) {
     const scale = window.devicePixelRatio || 1;
+    if (this.#mode === 'mcu') {
+      this.#reportMix(scale, again);
+      return;
+    }
     for (const entry of this.entries) {
       const { video } = entry.remote;
       if (!video) continue;
@@ -170,6 +178,16 @@ export class Stage {
       if (report === entry.reported && !again) continue;
       if (this.#onSize(video.id, width, height)) entry.reported = report;
     }
+  }
+
+  /** The whole stage: the server fits its canvas into it, and turns it where that is tall. */
+  #reportMix(scale, again) {
+    const shown = document.visibilityState === 'visible';
+    const width = shown ? Math.round(this.#root.clientWidth * scale) : 0;
+    const height = shown ? Math.round(this.#root.clientHeight * scale) : 0;
+    const report = `${width} ${height}`;
+    if (report === this.#reportedMix && !again) return;
+    if (this.#onSize(MIXED_PICTURE, width, height)) this.#reportedMix = report;
   }
 
   /** Plays everything; called from a tap. */
@@ -201,6 +219,7 @@ export class Stage {
     this.#overlay.replaceChildren(...tiles.map((tile) => this.#mixLabel(tile, scale)));
     const own = tiles.find((tile) => tile.client_id === this.#selfId);
     this.#placeSelfOverMix(own, area, scale, { width, height });
+    this.reportSizes();
   }
 
   /** The own tile covers its place in the mix: the own picture without the way there and back. */

@@ -9,6 +9,7 @@ mod support;
 mod bench;
 mod keyframes;
 mod loss;
+mod rungs;
 
 use talksy_unit::demo::Sound;
 use tokio::sync::{Mutex, MutexGuard};

@@ -137,6 +137,12 @@ impl Compositor {
         true
     }
 
+    /// Everybody sits where they sit on another canvas of the same shape, as far as there is such a place here. Before
+    /// the first [`set_tiles`](Self::set_tiles).
+    pub fn seat_like(&mut self, other: &Compositor, scene: Scene) {
+        self.arrangement.seat_like(&other.arrangement, scene);
+    }
+
     /// The tiles' ids and places on the canvas: the large one first, then in reading order.
     pub fn tiles(&self) -> impl Iterator<Item = (u64, Rect)> + '_ {
         self.tiles.iter().map(|tile| (tile.spec.id, tile.rect))

@@ -13,9 +13,10 @@ use super::{
 };
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::mcu::feed::VideoPacket;
+use crate::mcu::ladder::VideoRung;
 use crate::mcu::pool::Job;
 use crate::mcu::source::VideoSource;
-use crate::mcu::video::{LayoutWish, Participant, VideoMix, VideoRung, VideoTick};
+use crate::mcu::video::{LayoutWish, Participant, VideoMix, VideoTick};
 
 /// What the worker says to it.
 pub(super) enum VideoControl {
@@ -28,9 +29,9 @@ pub(super) enum VideoControl {
     Muted(TrackKey, bool),
     Participants(Vec<Participant>),
     Layout(LayoutWish),
-    AddListener(PeerId, VideoRung),
-    SetRung(PeerId, VideoRung),
+    SetListener(PeerId, VideoRung),
     RemoveListener(PeerId),
+    Bitrate(VideoRung, u32),
     Keyframe(VideoRung),
 }
 
@@ -65,15 +66,15 @@ impl VideoJob {
             VideoControl::Muted(track, muted) => mix.set_muted(track, muted),
             VideoControl::Participants(participants) => mix.set_participants(participants),
             VideoControl::Layout(wish) => mix.set_layout(wish),
-            VideoControl::AddListener(peer, rung) => mix.add_listener(peer, rung),
-            VideoControl::SetRung(peer, rung) => mix.set_rung(peer, rung),
+            VideoControl::SetListener(peer, rung) => mix.add_listener(peer, rung),
             VideoControl::RemoveListener(peer) => mix.remove_listener(peer),
+            VideoControl::Bitrate(rung, bps) => mix.set_bitrate(rung, bps),
             VideoControl::Keyframe(rung) => mix.request_keyframe(rung),
         }
     }
 
     fn send_layout(&self) {
-        for rung in VideoRung::ALL {
+        for rung in self.mix.rungs_in_use() {
             let layout = self.mix.layout(rung);
             let tiles = layout.tiles.into_iter().map(|(peer, rect)| LayoutTile {
                 peer,
@@ -123,6 +124,11 @@ impl Job for VideoJob {
             &self.counters.video_encodes,
             &self.output.totals.video_encodes,
             stats.encoded,
+        );
+        raise(
+            &self.counters.video_keyframes,
+            &self.output.totals.video_keyframes,
+            stats.keyframes,
         );
         for track in self.mix.keyframe_wishes() {
             self.output.send(BusOutput::KeyframeWanted { track });

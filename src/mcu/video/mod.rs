@@ -21,48 +21,11 @@ use talksy_mixer::video::{Avatar, Picture, Rect, Size, Theme, TileSpec};
 
 use crate::ids::{PeerId, TrackKey};
 use crate::mcu::codec::h264::EncoderConfig;
+pub use crate::mcu::ladder::{Ladder, Shape, VideoRung};
 use rung::Rung;
-pub use rung::{KEYFRAME_WINDOW, NEWCOMER_WINDOW, STILL_INTERVAL, VideoRung};
+pub use rung::{KEYFRAME_WINDOW, LEAST_BITRATE, NEWCOMER_WINDOW, STILL_INTERVAL};
 use source::Source;
 pub use source::{CAMERA_TIMEOUT, KEYFRAME_WISH_INTERVAL, SCREEN_TIMEOUT, SOURCE_QUEUE};
-
-/// What the rungs look like.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct VideoConfig {
-    /// [`VideoRung::Standard`].
-    pub standard: EncoderConfig,
-    /// [`VideoRung::Low`].
-    pub low: EncoderConfig,
-}
-
-impl VideoConfig {
-    /// The measures of one rung.
-    pub fn of(&self, rung: VideoRung) -> EncoderConfig {
-        match rung {
-            VideoRung::Standard => self.standard,
-            VideoRung::Low => self.low,
-        }
-    }
-}
-
-impl Default for VideoConfig {
-    fn default() -> Self {
-        VideoConfig {
-            standard: EncoderConfig {
-                width: 640,
-                height: 360,
-                fps: 20,
-                bitrate: 400_000,
-            },
-            low: EncoderConfig {
-                width: 320,
-                height: 180,
-                fps: 10,
-                bitrate: 120_000,
-            },
-        }
-    }
-}
 
 /// Somebody who has a tile, with or without video.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,7 +150,7 @@ pub struct VideoStats {
 
 /// The mixed picture of one room.
 pub struct VideoMix {
-    config: VideoConfig,
+    ladder: Ladder,
     theme: Theme,
     participants: Vec<Participant>,
     director: Director,
@@ -199,8 +162,9 @@ pub struct VideoMix {
     /// Of the last tick, since the first one.
     clock: Duration,
     sources: Vec<(TrackKey, Source)>,
-    listeners: BTreeMap<PeerId, VideoRung>,
-    rungs: [Option<Rung>; VideoRung::ALL.len()],
+    listeners: BTreeMap<PeerId, Listener>,
+    /// Those in use, the largest first.
+    rungs: Vec<Rung>,
     tiles: Vec<Tile>,
     specs: Vec<TileSpec>,
     layout_changed: bool,
@@ -208,6 +172,20 @@ pub struct VideoMix {
     versions: u64,
     started: Option<Instant>,
     stats: VideoStats,
+}
+
+/// What one listener receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Listener {
+    rung: VideoRung,
+    /// The rung that it still sees, until the first keyframe of the other.
+    leaving: Option<VideoRung>,
+}
+
+impl Listener {
+    fn needs(&self, rung: VideoRung) -> bool {
+        self.rung == rung || self.leaving == Some(rung)
+    }
 }
 
 /// Who is seen in a tile.
@@ -220,9 +198,9 @@ struct Tile {
 
 impl VideoMix {
     /// A mix of nobody for nobody.
-    pub fn new(config: VideoConfig) -> Self {
+    pub fn new(ladder: Ladder) -> Self {
         VideoMix {
-            config,
+            ladder,
             theme: Theme::default(),
             participants: Vec::new(),
             director: Director::default(),
@@ -233,7 +211,7 @@ impl VideoMix {
             clock: Duration::ZERO,
             sources: Vec::new(),
             listeners: BTreeMap::new(),
-            rungs: [None, None],
+            rungs: Vec::new(),
             tiles: Vec::new(),
             specs: Vec::new(),
             layout_changed: false,
@@ -317,13 +295,25 @@ impl VideoMix {
         }
     }
 
-    /// `peer` receives `rung` from the next tick on, beginning with a keyframe.
+    /// `peer` receives `rung` from its next keyframe on. One who receives another rung already goes on with that one
+    /// until then.
     pub fn add_listener(&mut self, peer: PeerId, rung: VideoRung) {
-        if self.listeners.insert(peer, rung) != Some(rung) {
-            self.open_and_close_rungs();
-            if let Some(rung) = &mut self.rungs[rung.index()] {
-                rung.request_keyframe(NEWCOMER_WINDOW);
-            }
+        let before = self.listeners.get(&peer).copied();
+        if before.is_some_and(|before| before.rung == rung) {
+            return;
+        }
+        let sees = before.map(|before| before.leaving.unwrap_or(before.rung));
+        let leaving = sees.filter(|sees| *sees != rung);
+        self.listeners.insert(peer, Listener { rung, leaving });
+        self.open_and_close_rungs();
+        let window = match sees {
+            None => NEWCOMER_WINDOW,
+            Some(_) => KEYFRAME_WINDOW,
+        };
+        if sees != Some(rung)
+            && let Some(rung) = self.rung_mut(rung)
+        {
+            rung.request_keyframe(window);
         }
     }
 
@@ -331,6 +321,16 @@ impl VideoMix {
     pub fn set_rung(&mut self, peer: PeerId, rung: VideoRung) {
         if self.listeners.contains_key(&peer) {
             self.add_listener(peer, rung);
+        }
+    }
+
+    /// What a rung's encoder is to make, bit/s, within [`LEAST_BITRATE`] and what the ladder says. A rung that opens
+    /// later begins with what the ladder says.
+    pub fn set_bitrate(&mut self, rung: VideoRung, bps: u32) {
+        if let Some(rung) = self.rung_mut(rung)
+            && !rung.set_bitrate(bps)
+        {
+            self.stats.encode_failed += 1;
         }
     }
 
@@ -348,14 +348,19 @@ impl VideoMix {
 
     /// A receiver of the rung needs a keyframe. However many ask, one comes per [`KEYFRAME_WINDOW`].
     pub fn request_keyframe(&mut self, rung: VideoRung) {
-        if let Some(rung) = &mut self.rungs[rung.index()] {
+        if let Some(rung) = self.rung_mut(rung) {
             rung.request_keyframe(KEYFRAME_WINDOW);
         }
     }
 
+    /// The rungs that somebody receives, the largest first.
+    pub fn rungs_in_use(&self) -> impl Iterator<Item = VideoRung> + '_ {
+        self.rungs.iter().map(Rung::id)
+    }
+
     /// When [`tick`](Self::tick) has something to do; `None` while nobody listens.
     pub fn next_tick(&self, now: Instant) -> Option<Instant> {
-        self.rungs.iter().flatten().map(|rung| rung.due(now)).min()
+        self.rungs.iter().map(|rung| rung.due(now)).min()
     }
 
     /// Decodes what has come, then composes and encodes the rungs that are due. Ticks that come too early do
@@ -384,10 +389,26 @@ impl VideoMix {
                 None => Picture::Card,
             }
         };
-        for rung in self.rungs.iter_mut().flatten() {
+        for rung in &mut self.rungs {
             if rung.due(now) <= now {
                 rung.run(now, clock, picture_of, out, &mut self.stats);
             }
+        }
+        self.arrive(out);
+    }
+
+    /// Listeners that waited for a keyframe of their rung have it now, and need the one before no more.
+    fn arrive(&mut self, out: &VideoTick) {
+        let mut arrived = false;
+        for frame in out.frames.iter().filter(|frame| frame.keyframe) {
+            for listener in self.listeners.values_mut() {
+                if listener.rung == frame.rung {
+                    arrived |= listener.leaving.take().is_some();
+                }
+            }
+        }
+        if arrived {
+            self.open_and_close_rungs();
         }
     }
 
@@ -399,12 +420,12 @@ impl VideoMix {
 
     /// The places of a rung's picture as of now, also while nobody receives it.
     pub fn layout(&self, rung: VideoRung) -> Layout {
-        let EncoderConfig { width, height, .. } = self.config.of(rung);
+        let EncoderConfig { width, height, .. } = self.ladder.of(rung);
         let peer_of = |id: u64| {
             let at = self.specs.iter().position(|spec| spec.id == id)?;
             Some(self.tiles[at].peer)
         };
-        let tiles = match &self.rungs[rung.index()] {
+        let tiles = match self.rungs.iter().find(|open| open.id() == rung) {
             Some(rung) => rung
                 .tiles()
                 .filter_map(|(id, rect)| Some((peer_of(id)?, rect)))
@@ -447,24 +468,35 @@ impl VideoMix {
         });
     }
 
+    fn rung_mut(&mut self, id: VideoRung) -> Option<&mut Rung> {
+        self.rungs.iter_mut().find(|rung| rung.id() == id)
+    }
+
     /// Makes the rungs that have listeners, and ends those that have none.
     fn open_and_close_rungs(&mut self) {
-        for id in VideoRung::ALL {
-            let wanted = self.listeners.values().any(|rung| *rung == id);
-            let rung = &mut self.rungs[id.index()];
-            if !wanted {
-                *rung = None;
-            } else if rung.is_none() {
-                match Rung::new(id, self.config.of(id), self.theme.clone()) {
-                    Ok(mut opened) => {
-                        opened.set_tiles(self.scene, &self.specs);
-                        self.layout_changed = true;
-                        *rung = Some(opened);
+        let listeners = &self.listeners;
+        let is_needed = |id| listeners.values().any(|listener| listener.needs(id));
+        self.rungs.retain(|rung| is_needed(rung.id()));
+        for listener in self.listeners.values() {
+            let id = listener.rung;
+            if self.rungs.iter().any(|rung| rung.id() == id) {
+                continue;
+            }
+            match Rung::new(id, self.ladder.of(id), self.theme.clone()) {
+                Ok(mut opened) => {
+                    // Who changes rungs finds everybody where they were.
+                    let like = self.rungs.iter().find(|rung| rung.id().shape == id.shape);
+                    if let Some(like) = like {
+                        opened.seat_like(like, self.scene);
                     }
-                    Err(error) => {
-                        self.stats.encode_failed += 1;
-                        tracing::error!(?id, %error, "the mixed picture cannot be made");
-                    }
+                    opened.set_tiles(self.scene, &self.specs);
+                    self.layout_changed = true;
+                    let at = self.rungs.partition_point(|rung| rung.id() > id);
+                    self.rungs.insert(at, opened);
+                }
+                Err(error) => {
+                    self.stats.encode_failed += 1;
+                    tracing::error!(?id, %error, "the mixed picture cannot be made");
                 }
             }
         }
@@ -540,7 +572,7 @@ impl VideoMix {
         if self.scene == before && !people_changed {
             return;
         }
-        for rung in self.rungs.iter_mut().flatten() {
+        for rung in &mut self.rungs {
             self.layout_changed |= rung.set_tiles(self.scene, &self.specs);
         }
     }

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use talksy_mixer::video::layout::Scene;
+use talksy_mixer::video::layout::{Kind, Scene};
 use talksy_mixer::video::{Compositor, Picture, Rect, Theme, TileSpec};
 
-use super::{EncodedFrame, VideoStats, VideoTick};
-use crate::mcu::codec::h264::{Encoder, EncoderConfig, H264Error};
+use super::{EncodedFrame, VideoRung, VideoStats, VideoTick};
+use crate::mcu::codec::h264::{Encoder, EncoderConfig, H264Error, Usage};
 
 /// At most one keyframe per rung in this time, however many ask.
 pub const KEYFRAME_WINDOW: Duration = Duration::from_millis(500);
@@ -16,29 +16,18 @@ pub const NEWCOMER_WINDOW: Duration = Duration::from_millis(150);
 /// broken line.
 pub const STILL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The qualities of the mixed picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum VideoRung {
-    /// 640x360 at 20 frames/s, 400 kbit/s unless configured otherwise.
-    Standard,
-    /// 320x180 at 10 frames/s, 120 kbit/s unless configured otherwise.
-    Low,
-}
-
-impl VideoRung {
-    /// All of them, best first.
-    pub const ALL: [VideoRung; 2] = [VideoRung::Standard, VideoRung::Low];
-
-    pub(super) fn index(self) -> usize {
-        self as usize
-    }
-}
+/// How far a rung's bit rate may fall for the sake of a slow listener, as a part of what the ladder says. Who cannot
+/// follow that moves to the rung below.
+pub const LEAST_BITRATE: f64 = 0.7;
 
 pub(super) struct Rung {
     id: VideoRung,
     config: EncoderConfig,
     compositor: Compositor,
     encoder: Encoder,
+    usage: Usage,
+    /// Bit/s that the encoder is to make.
+    bitrate: u32,
     /// When the next picture is due; `None`: at once.
     next: Option<Instant>,
     /// A keyframe is wanted, when the last one is this old.
@@ -60,6 +49,8 @@ impl Rung {
             config,
             compositor: Compositor::new(config.width as usize, config.height as usize, theme),
             encoder: Encoder::new(config)?,
+            usage: Usage::default(),
+            bitrate: config.bitrate,
             next: None,
             keyframe_wanted: Some(Duration::ZERO),
             last_keyframe: None,
@@ -68,9 +59,46 @@ impl Rung {
         })
     }
 
-    /// Tells whether a tile came, went or moved.
+    pub(super) fn id(&self) -> VideoRung {
+        self.id
+    }
+
+    /// Tells whether a tile came, went or moved. A shared screen is encoded as such: the next picture is a keyframe
+    /// of another encoder then.
     pub(super) fn set_tiles(&mut self, scene: Scene, specs: &[TileSpec]) -> bool {
+        let usage = match scene.kind {
+            Kind::Screen => Usage::Screen,
+            Kind::Grid | Kind::Speaker | Kind::Pinned => Usage::Camera,
+        };
+        if usage != self.usage {
+            self.usage = usage;
+            let config = EncoderConfig {
+                bitrate: self.bitrate,
+                ..self.config
+            };
+            match Encoder::for_usage(config, usage) {
+                Ok(encoder) => {
+                    self.encoder = encoder;
+                    self.keyframe_wanted = Some(Duration::ZERO);
+                }
+                // The old one goes on: a picture that is less sharp.
+                Err(error) => tracing::error!(id = ?self.id, %error, "no encoder for a new scene"),
+            }
+        }
         self.compositor.set_tiles(scene, specs)
+    }
+
+    /// Everybody sits where they sit in another rung of the same shape. Before the first tiles are set.
+    pub(super) fn seat_like(&mut self, other: &Rung, scene: Scene) {
+        self.compositor.seat_like(&other.compositor, scene);
+    }
+
+    /// Within [`LEAST_BITRATE`] and what the ladder says. False when the encoder refuses.
+    pub(super) fn set_bitrate(&mut self, bps: u32) -> bool {
+        let nominal = self.config.bitrate;
+        let bps = bps.clamp((f64::from(nominal) * LEAST_BITRATE) as u32, nominal);
+        self.bitrate = bps;
+        self.encoder.set_bitrate(bps).is_ok()
     }
 
     /// Whose tile is where, by the ids of the specs; see [`Compositor::tiles`].

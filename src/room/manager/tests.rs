@@ -27,6 +27,7 @@ fn request() -> JoinRequest {
         audio: AudioMode::Forwarded,
         publish: true,
         max_receive_bps: None,
+        canvas: None,
     }
 }
 

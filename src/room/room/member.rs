@@ -8,7 +8,7 @@ use crate::ids::{PeerId, TrackKey};
 use crate::room::snapshot::PeerSnapshot;
 use crate::room::{AudioMode, JoinRequest};
 use crate::stats::PeerStats;
-use crate::worker::{Delivery, PeerParams, PublishedTrack, SourceType, Target};
+use crate::worker::{Delivery, PeerParams, PublishedTrack, Shape, SourceType, Target};
 
 #[derive(Debug)]
 pub(super) struct Member {
@@ -17,6 +17,7 @@ pub(super) struct Member {
     /// What it wants while it is forwarded.
     pub(super) audio: AudioMode,
     pub(super) max_receive_bps: Option<u64>,
+    pub(super) canvas: Option<Shape>,
     pub(super) link: Link,
     /// Own tracks, in order of arrival: at most the limit.
     pub(super) published: Vec<TrackKey>,
@@ -72,6 +73,7 @@ impl Member {
             delivery,
             audio: request.audio,
             max_receive_bps: request.max_receive_bps,
+            canvas: request.canvas,
             link: Link::Waiting,
             published: Vec::new(),
             subscribed: BTreeSet::new(),
@@ -94,6 +96,7 @@ impl Member {
             delivery: self.delivery,
             client_offers_first,
             max_receive_bps: self.max_receive_bps,
+            canvas: self.canvas,
         }
     }
 

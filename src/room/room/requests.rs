@@ -7,7 +7,10 @@ use crate::room::channel::ChannelReport;
 use crate::room::{
     AudioMode, LayoutError, LayoutRequest, Mode, ModeReason, Notice, Quality, TrackRef,
 };
-use crate::worker::{Command, Delivery, LayoutKind, LayoutWish, Renegotiation, SourceType, Target};
+use crate::rtp::params::MediaKind;
+use crate::worker::{
+    Command, Delivery, LayoutKind, LayoutWish, Renegotiation, SourceType, Target, mixed_track_id,
+};
 
 pub(super) const AUTO_REFUSED: &str =
     "mode auto is not available yet: the delivery stays as it is; ask for sfu or mcu";
@@ -261,11 +264,18 @@ impl Room {
         }
     }
 
-    /// The client names what it shows by track id: every subscribed track of that name is meant.
+    /// The client names what it shows by track id: every subscribed track of that name is meant, or the mixed picture.
     fn resize(&mut self, peer: PeerId, track_id: &str, width: u32, height: u32) {
         let Some(member) = self.members.get(&peer) else {
             return;
         };
+        if track_id == mixed_track_id(MediaKind::Video) {
+            return self.command(Command::SetPictureSize {
+                peer,
+                width,
+                height,
+            });
+        }
         let named = |key: &&TrackKey| {
             let track = self.tracks.get(key);
             track.is_some_and(|track| track.published.track_id == track_id)

@@ -72,6 +72,7 @@ impl Bench {
             audio,
             publish,
             max_receive_bps: None,
+            canvas: None,
         };
         let joined = self.room.handle_join(self.now, peer, request);
         self.drain();
@@ -825,6 +826,32 @@ fn the_size_of_an_element_is_that_of_the_subscribed_track() {
     assert!(commands[0].ends_with("width: 320, height: 180 }"));
     bench.request(BEN, size("other"));
     assert!(bench.take_commands().is_empty());
+}
+
+#[test]
+fn the_mixed_picture_is_measured_and_adjusted_under_its_own_name() {
+    let mut bench = two_connected();
+    bench.take_commands();
+    bench.request(
+        BEN,
+        Request::Report(ChannelReport::VideoSize {
+            track_id: "mixed-video".into(),
+            width: 800,
+            height: 450,
+        }),
+    );
+    let commands = bench.take_commands();
+    assert!(commands[0].starts_with("SetPictureSize"), "{commands:?}");
+    bench.told(BEN);
+    bench.event(Event::PictureAdjusted {
+        peer: BEN,
+        bitrate: 200_000,
+    });
+    let adjusted = Notice::BitrateAdjusted {
+        track_id: "mixed-video".into(),
+        bitrate: 200_000,
+    };
+    assert!(bench.told(BEN).contains(&adjusted));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::Demand;
 use crate::sfu::{Layer, LayerFigures, Target};
 
 /// Packet headers around the payload of video.
-const OVERHEAD: f64 = 1.08;
+pub const VIDEO_OVERHEAD: f64 = 1.08;
 /// A layer is large enough for a tile from this part of its pixels on.
 const ENOUGH: f64 = 0.56;
 /// Measured rates are averaged over about this time: a keyframe is no rate.
@@ -73,6 +73,7 @@ struct Rung {
     layer: Layer,
     temporal: u8,
     payload: u64,
+    least: u64,
 }
 
 /// Rung 0 is nothing; each one above costs no less than the one below.
@@ -111,6 +112,7 @@ impl Ladder {
                 layer: figures.layer,
                 temporal: temporal_limit,
                 payload: scaled(figures, rate, temporal_limit),
+                least: figures.least.unwrap_or(u64::MAX),
             });
         }
         ladder
@@ -127,6 +129,7 @@ impl Ladder {
                 layer: figures.layer,
                 temporal,
                 payload: scaled(figures, rate, temporal),
+                least: u64::MAX,
             });
         }
     }
@@ -134,8 +137,10 @@ impl Ladder {
     fn push(&mut self, rung: Rung) {
         // Cheaper than what is below it: a layer that its encoder starves. It is no step up in cost.
         let floor = self.rungs.last().map_or(0, |below| below.payload);
+        let payload = rung.payload.max(floor);
         self.rungs.push(Rung {
-            payload: rung.payload.max(floor),
+            payload,
+            least: rung.least.clamp(floor.min(payload), payload),
             ..rung
         });
     }
@@ -147,7 +152,14 @@ impl Ladder {
 
     /// Bit/s on the wire.
     pub fn cost(&self, rung: usize) -> f64 {
-        self.payload(rung) as f64 * OVERHEAD
+        self.payload(rung) as f64 * VIDEO_OVERHEAD
+    }
+
+    /// Bit/s on the wire with which a rung that flows can make do.
+    pub fn least(&self, rung: usize) -> f64 {
+        rung.checked_sub(1)
+            .and_then(|at| self.rungs.get(at))
+            .map_or(0.0, |rung| rung.least as f64 * VIDEO_OVERHEAD)
     }
 
     /// Bit/s of payload.

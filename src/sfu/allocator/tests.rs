@@ -295,3 +295,65 @@ proptest! {
         }
     }
 }
+
+/// The mixed picture: rungs whose encoders can slow down a little.
+fn mixed() -> Demand {
+    let rates = [50_000, 100_000, 200_000, 400_000, 800_000, 1_500_000];
+    let layers = rates.iter().enumerate().map(|(at, rate)| LayerFigures {
+        layer: Layer(at as u8),
+        active: true,
+        bitrate: *rate,
+        least: Some(rate * 7 / 10),
+        size: Some((160 << at, 90 << at)),
+        ..LayerFigures::default()
+    });
+    Demand {
+        dominant: true,
+        layers: layers.collect(),
+        ..camera(1)
+    }
+}
+
+fn layer_of(allocation: &Allocation) -> Option<u8> {
+    match allocation.choices[0].target {
+        Target::Paused => None,
+        Target::UpTo { layer, .. } => Some(layer.0),
+    }
+}
+
+#[test]
+fn who_has_a_rung_keeps_it_down_to_what_its_encoder_can_do_and_gets_it_only_for_its_full_rate() {
+    let mut allocator = Allocator::default();
+    let t0 = Instant::now();
+    allocator.begin_with(t0, 1, Layer(3));
+    let mut at = |second: u64, estimate| {
+        let now = t0 + Duration::from_secs(second);
+        layer_of(&allocator.allocate(now, budget(estimate), &[mixed()]))
+    };
+    assert_eq!(at(0, 500_000), Some(3), "what it began with");
+    assert_eq!(at(1, 380_000), Some(3), "280 and a voice");
+    assert_eq!(at(2, 300_000), Some(2));
+    assert_eq!(at(20, 400_000), Some(2), "no rise without all of it");
+    assert_eq!(at(21, 530_000), Some(3));
+    assert_eq!(at(40, 3_000_000), Some(5));
+    assert_eq!(at(41, 120_000), Some(0), "as far as it takes");
+    assert_eq!(at(42, 3_000_000), Some(5), "plenty");
+}
+
+#[test]
+fn a_rung_larger_than_its_element_is_not_chosen_and_none_for_what_is_off_screen() {
+    let mut allocator = Allocator::default();
+    let t0 = Instant::now();
+    let mut shown = |tile| {
+        let demand = Demand {
+            tile: Some(tile),
+            ..mixed()
+        };
+        let allocation = allocator.allocate(t0, budget(5_000_000), &[demand]);
+        assert!(!allocation.choices[0].limited);
+        layer_of(&allocation)
+    };
+    assert_eq!(shown((300, 170)), Some(1));
+    assert_eq!(shown((0, 0)), None);
+    assert_eq!(shown((4000, 4000)), Some(5));
+}

@@ -362,6 +362,7 @@ impl Track {
                     active: layer.flows(now),
                     bitrate,
                     size: layer.size,
+                    least: None,
                     temporal_bitrates,
                 }
             })

@@ -56,6 +56,21 @@ impl Arrangement {
         &self.placed
     }
 
+    /// Takes everybody's place from another canvas, the first one there to the first one here. For an empty canvas,
+    /// with the scene in which the other was arranged.
+    pub fn seat_like(&mut self, other: &Arrangement, scene: Scene) {
+        let large = other.placed.first().is_some_and(|first| first.large);
+        let kind = if large { scene.kind } else { Kind::Grid };
+        let others = other.placed.len() - usize::from(large);
+        places(kind, others, self.canvas, &mut self.places);
+        self.placed.clear();
+        let seats = other.placed.iter().zip(&self.places);
+        self.placed.extend(seats.map(|(placed, rect)| Placed {
+            rect: *rect,
+            ..*placed
+        }));
+    }
+
     /// Gives `people` their places in `scene`. No two of them share an id.
     pub fn arrange(&mut self, scene: Scene, people: &[Person]) -> &[Placed] {
         let by_id = |id: u64| people.iter().find(|person| person.id == id);

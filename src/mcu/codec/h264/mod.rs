@@ -153,21 +153,38 @@ pub struct EncoderConfig {
     pub bitrate: u32,
 }
 
+/// What is to be seen in the pictures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Usage {
+    /// People.
+    #[default]
+    Camera,
+    /// A shared screen: sharp edges, large parts that stand still.
+    Screen,
+}
+
 /// An encoder of one rung: constrained baseline, one slice per picture, no frame skipped, keyframes on request
 /// only, each with its parameter sets.
 pub struct Encoder {
     inner: CrateEncoder,
     config: EncoderConfig,
+    usage: Usage,
     /// OpenH264 is set up by the first picture; before it, there is nothing whose settings could change.
     running: bool,
 }
 
 impl Encoder {
-    /// An encoder whose first picture is a keyframe.
+    /// An encoder of people whose first picture is a keyframe.
     pub fn new(config: EncoderConfig) -> Result<Self, H264Error> {
+        Encoder::for_usage(config, Usage::Camera)
+    }
+
+    /// As [`Self::new`], for pictures of another kind. The kind of a running encoder cannot be changed.
+    pub fn for_usage(config: EncoderConfig, usage: Usage) -> Result<Self, H264Error> {
         Ok(Encoder {
-            inner: crate_encoder(config)?,
+            inner: crate_encoder(config, usage)?,
             config,
+            usage,
             running: false,
         })
     }
@@ -211,7 +228,7 @@ impl Encoder {
     pub fn set_bitrate(&mut self, bps: u32) -> Result<(), H264Error> {
         self.config.bitrate = bps;
         if !self.running {
-            self.inner = crate_encoder(self.config)?;
+            self.inner = crate_encoder(self.config, self.usage)?;
             return Ok(());
         }
         let bps = i32::try_from(bps).map_err(|_| H264Error::Refused)?;
@@ -222,11 +239,15 @@ impl Encoder {
     }
 }
 
-fn crate_encoder(config: EncoderConfig) -> Result<CrateEncoder, H264Error> {
+fn crate_encoder(config: EncoderConfig, usage: Usage) -> Result<CrateEncoder, H264Error> {
+    let usage = match usage {
+        Usage::Camera => UsageType::CameraVideoRealTime,
+        Usage::Screen => UsageType::ScreenContentRealTime,
+    };
     let config = CrateConfig::new()
         .profile(Profile::Baseline)
         .level(level(config))
-        .usage_type(UsageType::CameraVideoRealTime)
+        .usage_type(usage)
         .complexity(Complexity::Low)
         .rate_control_mode(RateControlMode::Bitrate)
         .bitrate(BitRate::from_bps(config.bitrate))

@@ -1,6 +1,7 @@
 //! A room of synthetic cameras in virtual time, seen through real codecs.
 
 mod delivery;
+mod ladder;
 mod model;
 mod picture;
 mod sources;
@@ -12,8 +13,10 @@ use crate::mcu::codec::h264::{Decoder, Encoder};
 use talksy_mixer::video::I420;
 use talksy_mixer::video::frame::Yuv;
 
-const STANDARD: VideoRung = VideoRung::Standard;
-const LOW: VideoRung = VideoRung::Low;
+/// 640x360 at 20 frames/s, as often as the cameras of these tests send.
+const STANDARD: VideoRung = VideoRung::landscape(3);
+/// 320x180 at 10 frames/s.
+const LOW: VideoRung = VideoRung::landscape(1);
 
 /// A sender: a texture in one colour that moves with every frame.
 struct Camera {
@@ -133,7 +136,7 @@ struct Room {
 
 impl Room {
     fn new(count: u64) -> Self {
-        let mut mix = VideoMix::new(VideoConfig::default());
+        let mut mix = VideoMix::new(Ladder::default());
         mix.set_participants((1..=count).map(person).collect());
         let cameras: Vec<Camera> = (1..=count).map(|i| Camera::new(i, colour(i))).collect();
         for camera in &cameras {

@@ -40,10 +40,10 @@ proptest! {
     ) {
         let rung = |low: bool| if low { LOW } else { STANDARD };
         let mut camera = Camera::sized(1, colour(1), 64, 36);
-        let mut mix = VideoMix::new(VideoConfig::default());
+        let mut mix = VideoMix::new(Ladder::default());
         let (mut now, mut tick) = (Instant::now(), VideoTick::default());
         let (mut pushed, mut listeners) = (0, BTreeMap::new());
-        let mut begun = [false; 2];
+        let mut begun = BTreeMap::from([(STANDARD, false), (LOW, false)]);
         for step in steps {
             match step {
                 Step::People(count) => mix.set_participants((0..count).map(person).collect()),
@@ -69,18 +69,23 @@ proptest! {
                 Step::Keyframe(low) => mix.request_keyframe(rung(low)),
                 Step::Tick(millis) => {
                     now += Duration::from_millis(millis);
+                    // Who moves goes on with the rung before until there is a keyframe of the other.
+                    let open: Vec<VideoRung> = mix.rungs_in_use().collect();
+                    prop_assert!(open.len() <= 2);
                     mix.tick(now, &mut tick);
                     for frame in &tick.frames {
-                        let begun = &mut begun[frame.rung.index()];
-                        prop_assert!(frame.keyframe || *begun);
-                        prop_assert!(listeners.values().any(|rung| *rung == frame.rung));
-                        *begun = true;
+                        let begun = begun.insert(frame.rung, true);
+                        prop_assert!(frame.keyframe || begun == Some(true));
+                        prop_assert!(open.contains(&frame.rung));
                     }
                     prop_assert!(tick.frames.len() <= 2);
                 }
             }
-            for id in VideoRung::ALL {
-                begun[id.index()] &= listeners.values().any(|rung| *rung == id);
+            for (id, begun) in &mut begun {
+                *begun &= mix.rungs_in_use().any(|open| open == *id);
+            }
+            for rung in listeners.values() {
+                prop_assert!(mix.rungs_in_use().any(|open| open == *rung));
             }
         }
         let stats = mix.stats();
