@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use talksy_mixer::audio::MixerConfig;
 use talksy_mixer::video::Theme;
 use talksy_mixer::video::theme::{ColoursError, Font};
 
+use crate::mcu::audio::AudioMixConfig;
 use crate::mcu::ladder::{Ladder, LadderError};
 use crate::reach::IceServer;
 use crate::room::Limits;
 use crate::signalling::session::SessionOptions;
 use crate::turn::{PeerPolicy, PeersError};
 use crate::worker::VoiceLimits;
+
+mod opus;
 
 /// The slowest link sends a request's headers in less.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -143,6 +147,37 @@ pub struct Arguments {
     #[arg(long, env = "TALKSY_MIX_SPEAKERS", default_value_t = 3)]
     pub mix_speakers: usize,
 
+    /// How the mixed sound is encoded, as name=value, comma-separated: bitrate and stereo (kbit/s of one channel and of two),
+    /// complexity (0 to 10), fec (the loss in percent that redundancy is made for; 0: none), dtx (on: nothing is sent
+    /// in silence). What is left out keeps its default: bitrate=32,stereo=64,complexity=5,fec=5,dtx=on
+    #[arg(
+        long,
+        env = "TALKSY_MIX_OPUS",
+        value_name = "LIST",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub mix_opus: String,
+
+    /// The same for clients that receive little (max_kbps): bitrate=20,stereo=32,complexity=5,fec=5,dtx=on
+    #[arg(
+        long,
+        env = "TALKSY_MIX_OPUS_LOW",
+        value_name = "LIST",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub mix_opus_low: String,
+
+    /// Channels of the mixed sound: 2 gives both to the clients that ask for stereo, 1 to nobody
+    #[arg(
+        long,
+        env = "TALKSY_MIX_CHANNELS",
+        default_value_t = 2,
+        value_name = "N"
+    )]
+    pub mix_channels: usize,
+
     /// An empty room is removed after this many seconds
     #[arg(long, env = "TALKSY_ROOM_EMPTY_SECONDS", default_value_t = 60)]
     pub room_empty_seconds: u64,
@@ -244,6 +279,9 @@ pub enum ConfigError {
     /// Not a list of colours.
     #[error("--mix-colours: {0}")]
     MixColours(#[from] ColoursError),
+    /// Not a list of encoder settings.
+    #[error(transparent)]
+    MixOpus(#[from] opus::OpusListError),
     /// Not a ladder of qualities.
     #[error("--mix-rungs: {0}")]
     MixRungs(#[from] LadderError),
@@ -297,8 +335,8 @@ pub struct Settings {
     pub turn_peers: String,
     /// ICE servers of the operator.
     pub ice_servers: Vec<IceServer>,
-    /// Voices that are heard at once in a mix.
-    pub mix_speakers: usize,
+    /// How rooms' sound is mixed and encoded.
+    pub sound: AudioMixConfig,
     /// Limits of each room.
     pub limits: Limits,
     /// Rooms at one time.
@@ -324,6 +362,7 @@ impl Arguments {
             31_536_000,
         )?;
         range("--mix-speakers", self.mix_speakers as u64, 1, 16)?;
+        range("--mix-channels", self.mix_channels as u64, 1, 2)?;
         range("--max-rooms", self.max_rooms as u64, 1, 1_000_000)?;
         range(
             "--max-peers-per-room",
@@ -364,7 +403,7 @@ impl Arguments {
             turn_port: self.turn_enabled.then_some(self.turn_port),
             turn_peers: self.checked_turn_peers()?,
             ice_servers: ice_servers(self.ice_servers.as_deref().unwrap_or_default())?,
-            mix_speakers: self.mix_speakers,
+            sound: self.sound()?,
             limits: Limits {
                 peers_per_room: self.max_peers_per_room,
                 tracks_per_peer: self.max_tracks_per_peer,
@@ -384,6 +423,16 @@ impl Arguments {
                 resume: RESUME,
                 max_message: self.max_message_kib * 1024,
             },
+        })
+    }
+
+    fn sound(&self) -> Result<AudioMixConfig, ConfigError> {
+        let default = AudioMixConfig::default();
+        Ok(AudioMixConfig {
+            mixer: MixerConfig::hearing(self.mix_speakers),
+            opus: opus::settings("--mix-opus", &self.mix_opus, default.opus)?,
+            low: opus::settings("--mix-opus-low", &self.mix_opus_low, default.low)?,
+            stereo: self.mix_channels == 2,
         })
     }
 
@@ -668,6 +717,7 @@ mod tests {
             ["--max-rooms", "0"],
             ["--mix-speakers", "0"],
             ["--mix-speakers", "17"],
+            ["--mix-channels", "3"],
             ["--demo", "26"],
             ["--max-message-kib", "1"],
             ["--room-empty-seconds", "0"],

@@ -50,8 +50,8 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         tcp_port: settings.media_tcp_port,
         workers: settings.workers,
         theme: settings.theme.clone(),
+        sound: settings.sound,
         ladder: settings.ladder.clone(),
-        mix_speakers: settings.mix_speakers,
     })?;
     let turn = settings
         .turn_port

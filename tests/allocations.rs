@@ -75,6 +75,7 @@ fn payloads() -> Vec<PayloadParams> {
         codec: Codec::H264,
         rtx: Some(103),
         red: None,
+        stereo: false,
         nack: true,
         pli: true,
         fir: true,

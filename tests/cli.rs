@@ -63,6 +63,11 @@ fn help_explains_every_option_with_its_default() {
         "--static-dir",
         "--mix-font",
         "--mix-colours",
+        "--mix-opus",
+        "bitrate=32,stereo=64,complexity=5,fec=5,dtx=on",
+        "--mix-opus-low",
+        "TALKSY_MIX_OPUS_LOW",
+        "--mix-channels",
         "--demo",
         "--log-level",
         "--room-empty-seconds",
@@ -201,6 +206,12 @@ impl Drop for Running {
 
 #[test]
 fn a_font_or_a_colour_that_cannot_be_used_is_one_sentence() {
+    let output = run(&["--mix-opus", "complexity=11"]);
+    fails_with(&output, USAGE, &["--mix-opus", "complexity", "10", "11"]);
+    let output = run(&["--mix-opus-low", "loud"]);
+    fails_with(&output, USAGE, &["--mix-opus-low", "loud", "bitrate"]);
+    let output = run(&["--mix-channels", "6"]);
+    fails_with(&output, USAGE, &["--mix-channels", "1", "2", "6"]);
     let output = run(&["--mix-colours", "text=white"]);
     fails_with(&output, USAGE, &["--mix-colours", "text=white", "six"]);
     let no_font = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");

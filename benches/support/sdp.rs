@@ -188,6 +188,7 @@ fn receive_line(section: &str) -> Option<ReceiveLine> {
             codec,
             rtx: numbers.get(1).copied(),
             red: None,
+            stereo: false,
             nack: kind == MediaKind::Video,
             pli: false,
             fir: false,

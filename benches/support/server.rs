@@ -39,8 +39,8 @@ impl Server {
             first_port: 0,
             workers: 1,
             theme: Default::default(),
+            sound: talksy_unit::mcu::audio::AudioMixConfig::default(),
             ladder: Default::default(),
-            mix_speakers: 3,
         });
         let mut media = media.expect("the media side starts");
         let (sender, events) = mpsc::channel(4096);

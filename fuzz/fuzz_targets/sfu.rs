@@ -42,6 +42,7 @@ fn payloads(codec: Codec, payload_type: u8) -> Vec<PayloadParams> {
         codec,
         rtx: Some(payload_type + 1),
         red: (codec == Codec::Opus).then_some(63),
+        stereo: false,
         nack: true,
         pli: true,
         fir: true,

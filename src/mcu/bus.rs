@@ -19,6 +19,7 @@ use talksy_mixer::video::Theme;
 
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::mcu::audio::{AudioMix, AudioMixConfig, AudioPacket, AudioRung, AudioTick, MixId};
+use crate::mcu::codec::SourceCodec;
 use crate::mcu::feed::VideoPacket;
 use crate::mcu::ladder::{Ladder, VideoRung};
 use crate::mcu::pool::Pool;
@@ -310,6 +311,13 @@ impl Bus {
         self.audio(AudioControl::AddSource { track, peer, music });
     }
 
+    /// What a sound's packets carry, if that is not Opus; right after it was added.
+    pub fn set_codec(&self, track: TrackKey, codec: SourceCodec) {
+        if codec != SourceCodec::Opus {
+            self.audio(AudioControl::SetCodec(track, codec));
+        }
+    }
+
     /// A camera or a screen.
     pub fn add_video_source(&self, track: TrackKey, peer: PeerId, screen: bool) {
         self.video(VideoControl::AddSource {
@@ -363,6 +371,11 @@ impl Bus {
     /// What a rung's encoder is to make, bit/s, until the rung has no listener any more.
     pub fn set_bitrate(&self, rung: VideoRung, bps: u32) {
         self.video(VideoControl::Bitrate(rung, bps));
+    }
+
+    /// Whether it takes the sound in two channels; until this is called it does not.
+    pub fn set_stereo(&self, peer: PeerId, stereo: bool) {
+        self.audio(AudioControl::SetStereo(peer, stereo));
     }
 
     /// It wants no sound any more.

@@ -1,4 +1,4 @@
-//! The jitter buffer of one Opus source: puts packets in order, and says every 20 ms what is to be played.
+//! The jitter buffer of one source of sound: puts packets in order, and says every 20 ms what is to be played.
 //!
 //! Pure: packets come with their arrival times, pulls with the time of the tick. Times are counted in samples at
 //! 48 kHz. The delay follows the observed jitter (a high percentile of the last packets' delays over the fastest of
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::codec::opus::{DTX_PAYLOAD, packet_samples};
+use super::codec::SourceCodec;
 
 /// Samples per millisecond.
 const MS: i64 = 48;
@@ -66,8 +66,8 @@ pub enum Refused {
     /// It was there before.
     #[error("came twice")]
     Duplicate,
-    /// Not an Opus packet.
-    #[error("is not an Opus packet")]
+    /// Not a packet of the source's codec.
+    #[error("is not a packet of its codec")]
     Malformed,
 }
 
@@ -125,6 +125,7 @@ enum State {
 
 /// See the module.
 pub struct JitterBuffer {
+    codec: SourceCodec,
     packets: VecDeque<Packet>,
     state: State,
     /// Packets before this one are late, even while waiting.
@@ -132,7 +133,7 @@ pub struct JitterBuffer {
     /// The sequence numbers up to `newest` that have come, newest in bit 0.
     received: u64,
     newest: Option<u64>,
-    /// The last timestamp on the unwrapped time line.
+    /// The last timestamp on the unwrapped time line, in the codec's clock.
     unwrapped: Option<i64>,
     origin: Option<Instant>,
     delays: [i64; DELAYS],
@@ -149,9 +150,10 @@ pub struct JitterBuffer {
 }
 
 impl JitterBuffer {
-    /// Empty.
-    pub fn new() -> Self {
+    /// Empty, for packets of this codec.
+    pub fn new(codec: SourceCodec) -> Self {
         JitterBuffer {
+            codec,
             packets: VecDeque::with_capacity(MAX_PACKETS + 1),
             state: State::Waiting,
             played_seq: 0,
@@ -172,7 +174,7 @@ impl JitterBuffer {
         }
     }
 
-    /// Takes a packet: `seq` is extended, `timestamp` is that of the RTP header.
+    /// Takes a packet: `seq` is extended, `timestamp` is that of the RTP header, in the codec's clock.
     pub fn push(
         &mut self,
         seq: u64,
@@ -180,7 +182,7 @@ impl JitterBuffer {
         arrival: Instant,
         payload: Bytes,
     ) -> Result<(), Refused> {
-        let samples = packet_samples(&payload).map_err(|_| Refused::Malformed)? as i64;
+        let samples = self.codec.samples(&payload).ok_or(Refused::Malformed)? as i64;
         if !self.note_received(seq) {
             return Err(Refused::Duplicate);
         }
@@ -287,7 +289,7 @@ impl JitterBuffer {
                 break;
             }
             let (seq, position) = (first.seq, first.timestamp);
-            let (samples, dtx) = (first.samples, first.payload.len() <= DTX_PAYLOAD);
+            let (samples, dtx) = (first.samples, self.codec.is_dtx(&first.payload));
             self.state = State::Playing {
                 next_seq: seq.saturating_add(1),
                 position: position + samples,
@@ -358,7 +360,7 @@ impl JitterBuffer {
         *self = JitterBuffer {
             overflows: self.overflows,
             stale: self.stale,
-            ..Self::new()
+            ..Self::new(self.codec)
         };
     }
 
@@ -371,7 +373,7 @@ impl JitterBuffer {
             next_seq: packet.seq.saturating_add(1),
             position: packet.timestamp + packet.samples,
             samples: packet.samples,
-            dtx: packet.payload.len() <= DTX_PAYLOAD,
+            dtx: self.codec.is_dtx(&packet.payload),
             dry: 0,
             owed: 0,
         };
@@ -443,11 +445,12 @@ impl JitterBuffer {
     fn observe(&mut self, timestamp: u32, arrival: Instant) -> i64 {
         self.origin.get_or_insert(arrival);
         let arrived = self.clock(arrival);
-        let timestamp = match self.unwrapped {
+        let unwrapped = match self.unwrapped {
             // The nearest time with these 32 bits (RFC 3550, section 5.1).
             Some(last) => last + i64::from(timestamp.wrapping_sub(last as u32) as i32),
             None => i64::from(timestamp),
         };
+        let timestamp = unwrapped * self.codec.samples_per_tick();
         let delay = arrived - timestamp;
         if self.delays_len > 0 && (delay - self.fastest).abs() > NEW_TIME_LINE {
             self.packets.clear();
@@ -456,7 +459,7 @@ impl JitterBuffer {
             self.delays_next = 0;
             self.until_target = 0;
         }
-        self.unwrapped = Some(timestamp);
+        self.unwrapped = Some(unwrapped);
         self.delays[self.delays_next] = delay;
         self.delays_next = (self.delays_next + 1) % DELAYS;
         self.delays_len = (self.delays_len + 1).min(DELAYS);
@@ -514,7 +517,7 @@ impl JitterBuffer {
 
 impl Default for JitterBuffer {
     fn default() -> Self {
-        Self::new()
+        Self::new(SourceCodec::Opus)
     }
 }
 

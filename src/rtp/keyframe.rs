@@ -9,7 +9,7 @@ use super::{vp8, vp9};
 /// all that follow can decode.
 pub fn starts_keyframe(codec: Codec, payload: &[u8]) -> bool {
     match codec {
-        Codec::Opus => true,
+        Codec::Opus | Codec::G722 | Codec::Pcmu | Codec::Pcma => true,
         Codec::H264 => h264(payload),
         Codec::Vp8 => vp8::Descriptor::parse(payload).is_some_and(|d| d.starts_keyframe(payload)),
         Codec::Vp9 => vp9::Descriptor::parse(payload).is_some_and(|d| d.starts_keyframe()),
@@ -112,7 +112,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_panic(payload in proptest::collection::vec(any::<u8>(), 0..12)) {
-            for codec in [Codec::Opus, Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Av1] {
+            for codec in Codec::ALL {
                 starts_keyframe(codec, &payload);
             }
         }

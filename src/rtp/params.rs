@@ -33,13 +33,28 @@ pub enum SourceType {
     Media,
     /// A shared screen or its sound.
     Screen,
+    /// Sound that is no speech: an instrument, a player. Mixed as it is, like that of a screen; to the others it is media.
+    Music,
 }
 
-/// The codecs that are forwarded. Opus and H.264 are also mixed.
+impl SourceType {
+    /// Sound that is meant to be heard as it is: it is neither gated nor levelled, and nobody's voice.
+    pub fn is_music(self) -> bool {
+        self != SourceType::Media
+    }
+}
+
+/// The codecs that are forwarded. All sound and H.264 are also mixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Codec {
     /// RFC 7587.
     Opus,
+    /// G.722, RFC 3551, section 4.5.2.
+    G722,
+    /// G.711 with μ-law, RFC 3551, section 4.5.14.
+    Pcmu,
+    /// G.711 with A-law, RFC 3551, section 4.5.14.
+    Pcma,
     /// RFC 6184, constrained baseline or above, packetization-mode 1.
     H264,
     /// RFC 7741.
@@ -51,18 +66,31 @@ pub enum Codec {
 }
 
 impl Codec {
+    /// All of them.
+    pub const ALL: [Codec; 8] = [
+        Codec::Opus,
+        Codec::G722,
+        Codec::Pcmu,
+        Codec::Pcma,
+        Codec::H264,
+        Codec::Vp8,
+        Codec::Vp9,
+        Codec::Av1,
+    ];
+
     /// Audio or video.
     pub fn kind(self) -> MediaKind {
         match self {
-            Codec::Opus => MediaKind::Audio,
+            Codec::Opus | Codec::G722 | Codec::Pcmu | Codec::Pcma => MediaKind::Audio,
             _ => MediaKind::Video,
         }
     }
 
-    /// RTP clock rate in Hz.
+    /// RTP clock rate in Hz. That of G.722 is not its sample rate (RFC 3551, section 4.5.2).
     pub fn clock_rate(self) -> u32 {
         match self {
             Codec::Opus => 48_000,
+            Codec::G722 | Codec::Pcmu | Codec::Pcma => 8_000,
             _ => 90_000,
         }
     }
@@ -71,6 +99,9 @@ impl Codec {
     pub fn encoding_name(self) -> &'static str {
         match self {
             Codec::Opus => "opus",
+            Codec::G722 => "G722",
+            Codec::Pcmu => "PCMU",
+            Codec::Pcma => "PCMA",
             Codec::H264 => "H264",
             Codec::Vp8 => "VP8",
             Codec::Vp9 => "VP9",
@@ -80,7 +111,7 @@ impl Codec {
 
     /// The codec of an `a=rtpmap` encoding name, in any case.
     pub fn from_encoding_name(name: &str) -> Option<Self> {
-        [Codec::Opus, Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Av1]
+        Self::ALL
             .into_iter()
             .find(|codec| codec.encoding_name().eq_ignore_ascii_case(name))
     }
@@ -165,6 +196,8 @@ pub struct PayloadParams {
     pub rtx: Option<u8>,
     /// The payload type of its redundant form (RFC 2198). Opus only.
     pub red: Option<u8>,
+    /// The peer likes to receive two channels (RFC 7587, section 6.1: `stereo=1`). Opus only.
+    pub stereo: bool,
     /// Generic NACK (RFC 4585) was agreed.
     pub nack: bool,
     /// Picture loss indication (RFC 4585) was agreed.

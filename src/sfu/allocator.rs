@@ -288,8 +288,8 @@ fn wanted(ladders: &[Ladder], chosen: &[usize], sum: f64, estimate: f64) -> Want
 fn priority(demand: &Demand) -> (u8, std::cmp::Reverse<u64>, u64) {
     let class = match (demand.source, demand.dominant) {
         (SourceType::Screen, _) => 0,
-        (SourceType::Media, true) => 1,
-        (SourceType::Media, false) => 2,
+        (SourceType::Media | SourceType::Music, true) => 1,
+        (SourceType::Media | SourceType::Music, false) => 2,
     };
     let area = demand.tile.map_or(u64::MAX, |(width, height)| {
         u64::from(width) * u64::from(height)

@@ -135,7 +135,8 @@ impl Numbering {
                 let tl0 = self.tl0_index(descriptor.tl0_index());
                 descriptor.renumber(payload, picture, tl0);
             }
-            Codec::Opus | Codec::H264 | Codec::Av1 => {}
+            Codec::H264 | Codec::Av1 => {}
+            Codec::Opus | Codec::G722 | Codec::Pcmu | Codec::Pcma => {}
         }
     }
 

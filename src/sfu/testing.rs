@@ -53,6 +53,7 @@ pub fn payload(codec: Codec, payload_type: u8) -> PayloadParams {
         codec,
         rtx: video.then_some(payload_type + 1),
         red: None,
+        stereo: false,
         nack: video,
         pli: video,
         fir: video,

@@ -16,7 +16,7 @@ use crate::worker::{Delivery, SourceType};
 /// The wire's word for what a track shows.
 pub fn source_name(source: SourceType) -> &'static str {
     match source {
-        SourceType::Media => "media",
+        SourceType::Media | SourceType::Music => "media",
         SourceType::Screen => "screen",
     }
 }

@@ -199,7 +199,7 @@ impl Worker {
         let dominant = room.and_then(|room| room.voices.dominant_for(slot));
         if peer.receiving.hears_mix() {
             let rung = audio_rung(&peer.receiving, peer.params.max_receive_bps);
-            wishes.voices = (self.codecs.sound.bitrate(rung).into(), 1);
+            wishes.voices = (self.codecs.sound.opus_of(rung).bitrate.into(), 1);
         }
         let tracks = peer.receiving.tracks.iter();
         let attached = tracks.filter(|(_, forwarded)| forwarded.attached);

@@ -310,7 +310,9 @@ impl Worker {
                 self.dirty.push(slot);
             }
         }
+        // The mixer decodes what the track was published with: a browser changes codecs by another track.
         if track.tapped
+            && packet.codec == track.info.codec
             && let Some(bus) = self
                 .rooms
                 .get(&track.room)

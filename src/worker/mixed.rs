@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use crate::ids::{RoomKey, TrackKey};
 use crate::mcu::audio::{AudioLevel, AudioPacket, MixId};
 use crate::mcu::bus::{Bus, BusOutput, MixedAudio};
+use crate::mcu::codec::SourceCodec;
 use crate::mcu::feed::VideoPacket;
 use crate::mcu::ladder::VideoRung;
 use crate::mcu::video::Participant;
@@ -36,7 +37,7 @@ pub(super) fn tap(bus: &Bus, tap: &mut Tap, now: Instant, packet: &Received<'_>)
     let payload = Bytes::copy_from_slice(packet.payload);
     let timestamp = place.timestamp as u32;
     match packet.codec {
-        Codec::Opus => bus.push_audio(
+        Codec::Opus | Codec::G722 | Codec::Pcmu | Codec::Pcma => bus.push_audio(
             packet.track,
             AudioPacket {
                 seq: place.seq,
@@ -136,11 +137,24 @@ impl Worker {
     pub(super) fn on_mixed_lines(&mut self, slot: Slot, send: &[SendLine]) {
         let receiving = &mut self.peers[slot].receiving;
         let has_line = |sender| send.iter().any(|line| line.sender == sender);
-        if let Some(sound) = &mut receiving.sound {
-            sound.line = has_line(sound.sender);
-        }
         if let Some(view) = &mut receiving.picture {
             view.line = has_line(view.sender);
+        }
+        if let Some(sound) = &mut receiving.sound {
+            sound.line = has_line(sound.sender);
+            sound.stereo = send
+                .iter()
+                .filter(|line| line.sender == sound.sender)
+                .flat_map(|line| &line.payloads)
+                .any(|payload| payload.stereo);
+            let (sound, peer) = (*sound, &self.peers[slot]);
+            let bus = self
+                .rooms
+                .get(&peer.room)
+                .and_then(|room| room.bus.as_ref());
+            if let (true, Some(bus)) = (sound.listening, bus) {
+                bus.set_stereo(peer.id, sound.stereo);
+            }
         }
         self.begin_listening(slot);
     }
@@ -157,6 +171,7 @@ impl Worker {
         let sees = receiving.picture.as_mut().is_some_and(MixedView::begins);
         let audio = audio_rung(receiving, peer.params.max_receive_bps);
         let video = receiving.picture.and_then(|view| view.listens_to().video);
+        let stereo = receiving.sound.is_some_and(|sound| sound.stereo);
         if !hears && !sees {
             return;
         }
@@ -164,6 +179,7 @@ impl Worker {
         if let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
             if hears {
                 bus.add_listener(id, audio);
+                bus.set_stereo(id, stereo);
             }
             if sees {
                 bus.set_picture(id, video);
@@ -220,8 +236,9 @@ impl Worker {
                 continue;
             };
             let receiving = &peer.receiving;
-            if receiving.hears_mix() {
+            if let Some(sound) = receiving.sound.filter(|sound| sound.listening) {
                 bus.add_listener(peer.id, audio_rung(receiving, peer.params.max_receive_bps));
+                bus.set_stereo(peer.id, sound.stereo);
             }
             if let Some(view) = receiving.picture.filter(|view| view.listening) {
                 bus.set_picture(peer.id, view.listens_to().video);
@@ -254,7 +271,12 @@ impl Worker {
                 }
                 let screen = track.source == SourceType::Screen;
                 match track.info.kind {
-                    MediaKind::Audio => bus.add_audio_source(*track_key, peer.id, screen),
+                    MediaKind::Audio => {
+                        bus.add_audio_source(*track_key, peer.id, track.source.is_music());
+                        if let Some(codec) = SourceCodec::of(track.info.codec) {
+                            bus.set_codec(*track_key, codec);
+                        }
+                    }
                     MediaKind::Video => bus.add_video_source(*track_key, peer.id, screen),
                 }
                 if track.muted {

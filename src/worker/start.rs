@@ -4,9 +4,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use talksy_mixer::audio::MixerConfig;
 use talksy_mixer::video::Theme;
 
+use crate::mcu::audio::AudioMixConfig;
 use crate::mcu::bus::CodecPools;
 use crate::mcu::ladder::Ladder;
 use crate::transport::candidates::{Advertised, CandidateError, interfaces};
@@ -28,10 +28,10 @@ pub struct MediaConfig {
     pub workers: usize,
     /// How mixed pictures look.
     pub theme: Theme,
+    /// How rooms' sound is mixed and encoded.
+    pub sound: AudioMixConfig,
     /// In what qualities they are made.
     pub ladder: Ladder,
-    /// Voices that are heard at once in a mix.
-    pub mix_speakers: usize,
 }
 
 /// Why there is no media side. Each says what to do.
@@ -96,8 +96,8 @@ pub fn start_all(config: &MediaConfig) -> Result<Media, StartError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut codecs = CodecPools::start(cores.div_ceil(4), cores).map_err(StartError::Threads)?;
     codecs.theme = config.theme.clone();
+    codecs.sound = config.sound;
     codecs.ladder = config.ladder.clone();
-    codecs.sound.mixer = MixerConfig::hearing(config.mix_speakers.max(1));
     let listeners = match tcp_port {
         Some(port) => listen(port).map_err(|error| StartError::Tcp { port, error })?,
         None => Vec::new(),

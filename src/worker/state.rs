@@ -7,7 +7,7 @@ use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::mcu::audio::MixId;
 use crate::mcu::bus::{Bus, Rung};
 use crate::mcu::ladder::{MAX_STEPS, Shape, VideoRung};
-use crate::rtp::params::Codec;
+use crate::rtp::params::{Codec, MediaKind};
 use crate::rtp::unwrap::TimestampUnwrapper;
 use crate::sfu::{Layer, SenderClock, Tap, Target, VoiceId};
 use crate::worker::bandwidth::Bandwidth;
@@ -112,6 +112,8 @@ pub struct MixedSender {
     pub line: bool,
     /// The room's bus makes it for the peer.
     pub listening: bool,
+    /// The peer likes it in two channels.
+    pub stereo: bool,
     /// What it carries now.
     pub track: Option<TrackKey>,
 }
@@ -123,6 +125,7 @@ impl MixedSender {
             sender,
             line: false,
             listening: false,
+            stereo: false,
             track: None,
         }
     }
@@ -370,7 +373,7 @@ impl MediaRoom {
 
 /// Can the mixer decode it?
 pub fn is_mixable(codec: Codec) -> bool {
-    matches!(codec, Codec::Opus | Codec::H264)
+    codec.kind() == MediaKind::Audio || codec == Codec::H264
 }
 
 #[cfg(test)]

@@ -128,9 +128,9 @@ impl Worker {
         let Some(track) = self.tracks.get(&key) else {
             return;
         };
-        let screen = track.source == SourceType::Screen;
+        let music = track.source.is_music();
         match (track.voice, self.rooms.get_mut(&track.room)) {
-            (Some(voice), Some(room)) => room.voices.speakers.set_screen(voice, screen),
+            (Some(voice), Some(room)) => room.voices.speakers.set_screen(voice, music),
             _ => {
                 let room = track.room;
                 self.choose_pictures(now, room);

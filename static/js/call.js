@@ -20,6 +20,7 @@ const MIXED = 'mixed';
 /** Sources of the wire protocol. */
 const MEDIA = 'media';
 const SCREEN = 'screen';
+const MUSIC = 'music';
 
 /** Ids as the server has them: Firefox puts braces around them. */
 export function bareId(id) {
@@ -52,6 +53,7 @@ export class Call {
   #publishes;
   /** What of `audio` was asked for last: what is not wanted any more is not subscribed to. */
   #audioWish;
+  #sound;
   #negotiation = null;
   #local = new Map();
   #available = new Map();
@@ -62,8 +64,12 @@ export class Call {
   /** Since when the connection has been interrupted; 0: it is not. */
   #interrupted = 0;
 
-  /** `publishes`: false for a viewer. `local`: slot → `{track, stream}` to publish from the start. */
-  constructor(url, { mode, audio, publishes, local }, handlers) {
+  /**
+   * `publishes`: false for a viewer. `local`: slot → `{track, stream}` to publish from the start.
+   * `music`: the microphone is not to be taken for a voice. `stereo`: sound has two channels, both ways.
+   */
+  constructor(url, { mode, audio, publishes, local, music = false, stereo = false }, handlers) {
+    this.#sound = { music, stereo };
     this.mode = mode === 'mcu' ? 'mcu' : 'sfu';
     this.#audioWish = audio;
     this.audio = audioOf(this.mode, audio);
@@ -204,6 +210,7 @@ export class Call {
       fail: (sentence) => this.#handlers.error(sentence),
       heard: () => !this.#signal.broken,
       offersFirst: this.#publishes,
+      stereo: this.#sound.stereo,
     });
     this.#handlers.joined({ clientId: this.clientId, name: welcome.name ?? '', mode: this.mode, audio: this.audio });
     for (const [slot, { track, stream }] of this.#publishing) this.publish(slot, track, stream);
@@ -215,13 +222,18 @@ export class Call {
     const types = {};
     for (const id of Object.keys(tracks ?? {})) {
       const entry = [...this.#local].find(([, local]) => local.id === bareId(id));
-      types[id] = entry?.[0].startsWith('screen') ? SCREEN : MEDIA;
+      types[id] = this.#source(entry?.[0]);
       if (entry) {
         entry[1].announced = true;
         if (entry[1].muted) this.send('mute', { track_id: entry[1].id, muted: true });
       }
     }
     this.send('tracks_added', types);
+  }
+
+  #source(slot) {
+    if (slot?.startsWith('screen')) return SCREEN;
+    return slot === 'microphone' && this.#sound.music ? MUSIC : MEDIA;
   }
 
   #subscribe(tracks) {

@@ -1,7 +1,7 @@
 // The page: ties the lobby, the controls, the stage and the session together.
 
 import { LayoutControl } from './layout-control.js';
-import { captureObstacle, canShareScreen, openCameraAndMicrophone, MediaError } from './media.js';
+import { captureMusic, captureObstacle, canShareScreen, openCameraAndMicrophone, MediaError } from './media.js';
 import { Monitor } from './monitor.js';
 import { Session } from './session.js';
 import { Stage } from './stage.js';
@@ -36,7 +36,10 @@ async function join(publish) {
     mode: chosenMode(),
     audio: $('one-sound').checked ? 'mixed' : 'forwarded',
     publish,
+    music: query.get('music') === '1',
+    stereo: query.get('stereo') === '1',
   };
+  if (options.music) captureMusic();
   remember('name', options.name);
   setStarting(true);
   try {

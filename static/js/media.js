@@ -2,7 +2,15 @@
 
 const CAMERA = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30, max: 30 } };
 const MICROPHONE = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+const MUSIC = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: { ideal: 2 } };
 const SCREEN = { video: { frameRate: { ideal: 15, max: 30 } }, audio: true };
+
+let microphone = MICROPHONE;
+
+/** From now on the microphone is for music: nothing of its sound is taken for noise. */
+export function captureMusic() {
+  microphone = MUSIC;
+}
 
 /** Why capturing is impossible on this page, or null. */
 export function captureObstacle(scope = window) {
@@ -37,13 +45,13 @@ export async function openCameraAndMicrophone() {
   if (obstacle) throw new MediaError(obstacle);
   let first;
   try {
-    return { stream: await open({ video: CAMERA, audio: MICROPHONE }), notice: null };
+    return { stream: await open({ video: CAMERA, audio: microphone }), notice: null };
   } catch (error) {
     first = error;
   }
   if (first.name === 'NotAllowedError') return microphoneUnlessDenied(first);
   const attempts = [
-    [{ audio: MICROPHONE }, `${cameraTrouble(first)} You join with sound only.`],
+    [{ audio: microphone }, `${cameraTrouble(first)} You join with sound only.`],
     [{ video: CAMERA }, 'No microphone can be used. The others see you but do not hear you.'],
   ];
   for (const [constraints, notice] of attempts) {
@@ -63,7 +71,7 @@ export async function openCamera() {
 
 /** One fresh microphone track. */
 export async function openMicrophone() {
-  return (await openOne({ audio: MICROPHONE })).getAudioTracks()[0];
+  return (await openOne({ audio: microphone })).getAudioTracks()[0];
 }
 
 /** A screen, window or tab with its sound where the browser gives it; null when the user closes the chooser. */
@@ -108,7 +116,7 @@ async function microphoneUnlessDenied(refusal) {
   const state = await permission('microphone');
   if (state !== 'granted') throw explain(refusal);
   try {
-    const stream = await open({ audio: MICROPHONE });
+    const stream = await open({ audio: microphone });
     return { stream, notice: 'The browser refuses the camera on this page. You join with sound only.' };
   } catch (error) {
     throw explain(error);

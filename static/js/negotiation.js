@@ -27,14 +27,17 @@ export class Negotiation {
   #tries = 0;
   #timer = 0;
   #early = [];
+  #stereo;
   #closed = false;
 
   /**
    * `send(type, data)` reaches the server, `fail(sentence)` the user. `heard()`: whether the server can answer now; while
    * it cannot, no time limit ends.
+   * `stereo`: Opus is to have two channels, both ways.
    * `offersFirst`: a publisher makes the very first offer without asking; everybody asks for later ones.
    */
-  constructor(pc, { send, fail, heard, offersFirst }) {
+  constructor(pc, { send, fail, heard, offersFirst, stereo = false }) {
+    this.#stereo = stereo;
     this.#pc = pc;
     this.#send = send;
     this.#fail = fail;
@@ -64,7 +67,7 @@ export class Negotiation {
         return;
       }
       await pc.setRemoteDescription({ type: 'offer', sdp });
-      await pc.setLocalDescription();
+      await this.#describe('createAnswer');
       this.#mayOfferAtOnce = false;
       this.#send('answer', { type: 'answer', sdp: pc.localDescription.sdp });
       await this.#addEarly();
@@ -126,9 +129,16 @@ export class Negotiation {
         return;
       }
       this.#wanted = false;
-      await this.#pc.setLocalDescription();
+      await this.#describe('createOffer');
       this.#send('offer', { type: 'offer', sdp: this.#pc.localDescription.sdp });
     });
+  }
+
+  /** Sets the own description. That sound is to have two channels, browsers say only if they are told to. */
+  async #describe(create) {
+    if (!this.#stereo) return this.#pc.setLocalDescription();
+    const { type, sdp } = await this.#pc[create]();
+    return this.#pc.setLocalDescription({ type, sdp: withStereo(sdp) });
   }
 
   /** Changes the phase and arms its time limit; phases without a limit have none left over. */
@@ -208,4 +218,12 @@ export function preferH264(transceiver) {
   } catch {
     // A browser that refuses the list (older Firefox) offers its own order, which works as well.
   }
+}
+
+/** Says of every Opus that both directions may have two channels (RFC 7587, section 6.1). */
+export function withStereo(sdp) {
+  const opus = new Set([...sdp.matchAll(/^a=rtpmap:(\d+) opus\/48000\/2/gim)].map(([, number]) => number));
+  return sdp.replace(/^(a=fmtp:(\d+) [^\r\n]*)/gm, (line, all, number) => (
+    opus.has(number) && !/(^|[ ;])stereo=/.test(all) ? `${all};stereo=1;sprop-stereo=1` : line
+  ));
 }

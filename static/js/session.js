@@ -31,7 +31,7 @@ export class Session {
   #over = false;
   #switchingCamera = false;
 
-  /** `options`: `{room, name, mode, audio, publish}`; `stream`: camera and microphone, null for a viewer. */
+  /** `options`: `{room, name, mode, audio, publish, music, stereo}`; `stream`: camera and microphone, null for a viewer. */
   constructor(options, stream, handlers) {
     this.#options = options;
     this.#handlers = handlers;
@@ -179,11 +179,12 @@ export class Session {
 
   #join() {
     this.#retryTimer = 0;
-    const { room, name, publish } = this.#options;
+    const { room, name, publish, music, stereo } = this.#options;
     const url = socketUrl(window.location, {
       room_id: room, name, mode: this.mode, audio: this.audio === 'mixed' ? 'mixed' : null, publish: publish ? null : '0',
     });
-    this.call = new Call(url, { mode: this.mode, audio: this.audio, publishes: publish, local: this.#slots() }, {
+    const options = { mode: this.mode, audio: this.audio, publishes: publish, local: this.#slots(), music, stereo };
+    this.call = new Call(url, options, {
       ...this.#handlers,
       joined: (who) => this.#joined(who),
       mode: (mode, reason, audio) => {

@@ -16,6 +16,7 @@ mod old_page;
 mod pace;
 mod renegotiation;
 mod simulcast;
+mod sound;
 mod voices;
 
 use std::time::Duration;

@@ -31,7 +31,12 @@ fn room(bad: Option<Sends<'_>>) -> (Vec<f32>, AudioCounters) {
     let mut ear = OpusDecoder::new().expect("libopus makes decoders");
     let mut heard = Vec::new();
     let mut bad = bad;
-    for (tick, frame) in voice.as_chunks().0.iter().enumerate() {
+    for (tick, frame) in voice
+        .as_chunks::<{ talksy_mixer::audio::FRAME_SAMPLES }>()
+        .0
+        .iter()
+        .enumerate()
+    {
         let now = start + Duration::from_millis(20 * tick as u64);
         let mut payload = Vec::new();
         encoder

@@ -1,4 +1,4 @@
-//! The unit of work: 20 ms of mono sound.
+//! The unit of work: 20 ms of sound.
 
 /// Samples per second of everything in this module.
 pub const SAMPLE_RATE: u32 = 48_000;
@@ -8,6 +8,9 @@ pub const FRAME_SAMPLES: usize = 960;
 
 /// 20 ms, mono, full scale is 1.0.
 pub type Frame = [f32; FRAME_SAMPLES];
+
+/// 20 ms of two channels: left and right in turns.
+pub type StereoFrame = [f32; 2 * FRAME_SAMPLES];
 
 /// A frame without sound.
 pub const SILENCE: Frame = [0.0; FRAME_SAMPLES];

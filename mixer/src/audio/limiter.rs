@@ -34,11 +34,6 @@ pub struct Limiter {
 }
 
 impl Limiter {
-    /// Of the missing gain, per block: a time constant of about 200 ms.
-    const RELEASE: f32 = 0.025;
-    /// From here the gain is 1: the rest is inaudible (0.001 dB).
-    const SETTLED: f32 = 0.9999;
-
     /// At rest: gain 1, silence in the delay line.
     pub fn new() -> Self {
         Limiter {
@@ -52,9 +47,9 @@ impl Limiter {
     pub fn process(&mut self, frame: &mut Frame) {
         for block in frame.as_chunks_mut::<LOOK_AHEAD>().0 {
             let next_peak = true_peak(&self.delayed, block);
-            let end = self.gain_before(next_peak);
+            let end = gain_between(self.gain, self.delayed_peak, next_peak);
             std::mem::swap(block, &mut self.delayed);
-            self.apply(block, end);
+            apply(block, self.gain, end);
             self.gain = end;
             self.delayed_peak = next_peak;
         }
@@ -64,27 +59,69 @@ impl Limiter {
     pub fn is_empty(&self) -> bool {
         self.delayed_peak == 0.0
     }
+}
 
-    /// The gain at the border between the delayed block and a block with `next_peak`.
-    fn gain_before(&self, next_peak: f32) -> f32 {
-        let allowed = CEILING / self.delayed_peak.max(next_peak).max(CEILING);
-        let released = self.gain + (1.0 - self.gain) * Self::RELEASE;
-        let released = if released > Self::SETTLED {
-            1.0
-        } else {
-            released
-        };
-        released.min(allowed)
+/// The limiter of two channels: one gain for both, so that what is limited stays where it is heard.
+#[derive(Clone, Debug)]
+pub struct StereoLimiter {
+    gain: f32,
+    delayed: [[f32; LOOK_AHEAD]; 2],
+    delayed_peak: f32,
+}
+
+impl StereoLimiter {
+    /// One that goes on where `mono` stands, with the same sound in both delay lines.
+    pub fn after(mono: &Limiter) -> Self {
+        StereoLimiter {
+            gain: mono.gain,
+            delayed: [mono.delayed; 2],
+            delayed_peak: mono.delayed_peak,
+        }
     }
 
-    fn apply(&self, block: &mut [f32; LOOK_AHEAD], end: f32) {
-        if self.gain == 1.0 && end == 1.0 {
-            return;
+    /// Limits both channels in place; what comes out is [`LOOK_AHEAD`] samples late.
+    pub fn process(&mut self, left: &mut Frame, right: &mut Frame) {
+        let blocks = left.as_chunks_mut::<LOOK_AHEAD>().0.iter_mut();
+        for (left, right) in blocks.zip(right.as_chunks_mut::<LOOK_AHEAD>().0) {
+            let next_peak =
+                true_peak(&self.delayed[0], left).max(true_peak(&self.delayed[1], right));
+            let end = gain_between(self.gain, self.delayed_peak, next_peak);
+            for (block, delayed) in [left, right].into_iter().zip(&mut self.delayed) {
+                std::mem::swap(block, delayed);
+                apply(block, self.gain, end);
+            }
+            self.gain = end;
+            self.delayed_peak = next_peak;
         }
-        let change = end - self.gain;
-        for (x, way) in block.iter_mut().zip(&*CURVE) {
-            *x *= self.gain + change * way;
-        }
+    }
+
+    /// Whether the delay lines hold nothing.
+    pub fn is_empty(&self) -> bool {
+        self.delayed_peak == 0.0
+    }
+}
+
+/// Of the missing gain, per block: a time constant of about 200 ms.
+const RELEASE: f32 = 0.025;
+
+/// From here the gain is 1: the rest is inaudible (0.001 dB).
+const SETTLED: f32 = 0.9999;
+
+/// The gain at the border between two blocks of these peaks, coming from `gain`.
+fn gain_between(gain: f32, peak: f32, next_peak: f32) -> f32 {
+    let allowed = CEILING / peak.max(next_peak).max(CEILING);
+    let released = gain + (1.0 - gain) * RELEASE;
+    let released = if released > SETTLED { 1.0 } else { released };
+    released.min(allowed)
+}
+
+fn apply(block: &mut [f32; LOOK_AHEAD], begin: f32, end: f32) {
+    if begin == 1.0 && end == 1.0 {
+        return;
+    }
+    let change = end - begin;
+    for (x, way) in block.iter_mut().zip(&*CURVE) {
+        *x *= begin + change * way;
     }
 }
 
@@ -222,6 +259,28 @@ mod tests {
             let gain: f32 = kernel.iter().map(|tap| tap.abs()).sum();
             assert!(gain * HARMLESS <= CEILING, "{gain}");
             assert!((kernel.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn two_channels_are_limited_by_one_gain_and_equal_ones_as_a_single_one() {
+        let (mut mono, mut linked) = (Limiter::new(), StereoLimiter::after(&Limiter::new()));
+        let mut one_sided = StereoLimiter::after(&mono);
+        for n in 0..60 {
+            let level = if (20..30).contains(&n) { 2.5 } else { 0.4 };
+            let sound: Frame = std::array::from_fn(|i| level * (i as f32 * 0.05).sin());
+            let mut single = sound;
+            mono.process(&mut single);
+            let (mut left, mut right) = (sound, sound);
+            linked.process(&mut left, &mut right);
+            assert_eq!((left, right), (single, single));
+            // The quiet channel is turned down with the loud one.
+            let (mut left, mut right) = (sound, sound.map(|x| x * 0.1));
+            one_sided.process(&mut left, &mut right);
+            for (l, r) in left.iter().zip(right) {
+                assert!((l * 0.1 - r).abs() < 1e-6, "{l} and {r}");
+                assert!(l.abs() <= MINUS_1_DBFS);
+            }
         }
     }
 

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
-use super::frame::{Frame, SILENCE};
+use super::frame::{Frame, SILENCE, StereoFrame};
 use super::level::AudioLevel;
 use super::limiter::Limiter;
 use super::source::{Place, Source};
+use super::wide::Wide;
 
 /// A source of one [`Mixer`]. Goes stale when the source is removed; calls with a stale id do nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,6 +80,8 @@ pub struct Mix {
     samples: Box<Frame>,
     silent: bool,
     in_use: bool,
+    /// The same with two channels, once somebody wanted that.
+    wide: Option<Box<Wide>>,
 }
 
 impl Mix {
@@ -89,6 +92,7 @@ impl Mix {
             samples: Box::new(SILENCE),
             silent: true,
             in_use: false,
+            wide: None,
         }
     }
 
@@ -105,6 +109,12 @@ impl Mix {
     /// Nothing but zeros.
     pub fn is_silent(&self) -> bool {
         self.silent
+    }
+
+    /// The same sound with two channels, left and right in turns, and whether it is nothing but zeros; `None` while
+    /// nobody who hears it wants that.
+    pub fn stereo(&self) -> Option<(&StereoFrame, bool)> {
+        self.wide.as_ref().and_then(|wide| wide.sound())
     }
 }
 
@@ -134,6 +144,8 @@ pub struct Mixer {
     sources: Vec<Option<Source>>,
     generations: Vec<u64>,
     listeners: HashSet<OwnerId>,
+    /// Those of them who want two channels.
+    stereo: HashSet<OwnerId>,
     /// The shared mix, then K places for those who are heard.
     mixes: Vec<Mix>,
     ranking: Vec<(f32, usize)>,
@@ -152,6 +164,7 @@ impl Mixer {
             sources: Vec::new(),
             generations: Vec::new(),
             listeners: HashSet::new(),
+            stereo: HashSet::new(),
             mixes,
             ranking: Vec::new(),
             look: (0, 0),
@@ -196,6 +209,21 @@ impl Mixer {
     /// The listener is gone. Its sources stay.
     pub fn remove_listener(&mut self, owner: OwnerId) {
         self.listeners.remove(&owner);
+        self.stereo.remove(&owner);
+    }
+
+    /// Whether a listener wants two channels. While nobody does, none are made.
+    pub fn set_stereo(&mut self, owner: OwnerId, stereo: bool) {
+        if stereo && self.listeners.contains(&owner) {
+            self.stereo.insert(owner);
+        } else {
+            self.stereo.remove(&owner);
+        }
+    }
+
+    /// Whether anybody wants two channels: else the second one of a source need not be decoded.
+    pub fn wants_stereo(&self) -> bool {
+        !self.stereo.is_empty()
     }
 
     /// Ends all sound at once, for a room that nobody hears: what was heard last does not sound when it is taken up
@@ -208,6 +236,7 @@ impl Mixer {
             mix.in_use = mix.whose == MixFor::Shared;
             mix.limiter = Limiter::new();
             mix.silent = true;
+            mix.wide = None;
         }
         self.drop_removed();
     }
@@ -280,9 +309,21 @@ impl Mixer {
     /// The same, with the sound of the next tick where that is known already. It is only listened to: a voice is let
     /// in before its first syllable, which costs no delay.
     pub fn feed_ahead(&mut self, id: SourceId, frame: &Frame, ahead: Option<&Frame>) {
+        self.feed_stereo(id, frame, None, ahead);
+    }
+
+    /// The same for a source with two channels: `mid` is half their sum, by which it is judged, and `side` half of left
+    /// minus right. It sounds as wide as it is in the mixes that have two channels, and as `mid` in all others.
+    pub fn feed_stereo(
+        &mut self,
+        id: SourceId,
+        mid: &Frame,
+        side: Option<&Frame>,
+        ahead: Option<&Frame>,
+    ) {
         let tick = self.tick;
         if let Some(source) = self.source_mut(id) {
-            source.feed(frame, ahead, tick);
+            source.feed(mid, side, ahead, tick);
         }
     }
 
@@ -411,7 +452,15 @@ impl Mixer {
                 mix.whose = whose;
                 // What its listener heard until now is in the shared delay line, and nothing of its own is.
                 mix.limiter.clone_from(&shared.limiter);
+                Wide::follow(&mut mix.wide, shared.wide.as_deref());
             }
+        }
+        for mix in self.mixes.iter_mut().filter(|mix| mix.in_use) {
+            let wanted = match mix.whose {
+                MixFor::Shared => !self.stereo.is_empty(),
+                MixFor::Minus(owner) => self.stereo.contains(&owner),
+            };
+            Wide::set_wanted(&mut mix.wide, wanted, &mix.limiter);
         }
     }
 
@@ -453,13 +502,19 @@ impl Mixer {
 fn sum(mix: &mut Mix, sources: &[Option<Source>]) {
     mix.samples.fill(0.0);
     let mut silent = true;
-    for source in sources.iter().flatten() {
-        let own = mix.whose == MixFor::Minus(source.owner);
-        if own || source.ramp.is_silent() {
-            continue;
-        }
+    let whose = mix.whose;
+    let heard = || {
+        let others = sources.iter().flatten();
+        others
+            .filter(move |source| whose != MixFor::Minus(source.owner) && !source.ramp.is_silent())
+    };
+    for source in heard() {
         silent = false;
         source.ramp.mix_into(&source.frame, &mut mix.samples);
+    }
+    if let Some(wide) = &mut mix.wide {
+        let sides = heard().filter_map(|source| Some((source.ramp, source.side()?)));
+        wide.mix(&mix.samples, sides, silent);
     }
     mix.silent = silent && mix.limiter.is_empty();
     if !mix.silent {

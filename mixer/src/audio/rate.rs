@@ -14,8 +14,13 @@ pub struct WrongRate(pub u32);
 ///
 /// A steady filter without a history of its own beyond [`RateConverter::delay`]; content near half of the lower rate is cut, so
 /// that nothing folds back.
+///
+/// Rates with whole samples in 10 ms take the same number for every frame, and are converted in halves of one: so they are 5 ms
+/// late, not 10.
 pub struct RateConverter {
     fft: Fft<f32>,
+    /// Pieces of one frame.
+    pieces: usize,
 }
 
 impl RateConverter {
@@ -27,25 +32,23 @@ impl RateConverter {
         if !(8_000..=192_000).contains(&rate) {
             return Err(WrongRate(rate));
         }
-        let fft = Fft::new(
-            rate as usize,
-            SAMPLE_RATE as usize,
-            FRAME_SAMPLES,
-            1,
-            FixedSync::Output,
-        )
-        .map_err(|_| WrongRate(rate))?;
-        Ok(RateConverter { fft })
+        let (chunk, pieces, sync) = match rate as usize {
+            rate if rate.is_multiple_of(100) => (rate / 100, 2, FixedSync::Both),
+            _ => (FRAME_SAMPLES, 1, FixedSync::Output),
+        };
+        let fft = Fft::new(rate as usize, SAMPLE_RATE as usize, chunk, 1, sync)
+            .map_err(|_| WrongRate(rate))?;
+        Ok(RateConverter { fft, pieces })
     }
 
     /// Samples that the next frame takes. Not the same for every frame where 20 ms are no whole number of samples.
     pub fn needed(&self) -> usize {
-        self.fft.input_frames_next()
+        self.fft.input_frames_next() * self.pieces
     }
 
     /// The most samples that a frame can take.
     pub fn max_needed(&self) -> usize {
-        self.fft.input_frames_max()
+        self.fft.input_frames_max() * self.pieces
     }
 
     /// By how many samples of 48 kHz what comes out is late.
@@ -58,7 +61,16 @@ impl RateConverter {
     /// # Errors
     /// [`WrongLength`] for any other number; nothing has been taken then.
     pub fn process(&mut self, input: &[f32], frame: &mut Frame) -> Result<(), WrongLength> {
-        process_exactly(&mut self.fft, input, frame)
+        let needed = self.needed();
+        if input.len() != needed {
+            let given = input.len();
+            return Err(WrongLength { needed, given });
+        }
+        let inputs = input.chunks_exact(needed / self.pieces);
+        for (input, made) in inputs.zip(frame.chunks_exact_mut(FRAME_SAMPLES / self.pieces)) {
+            process_exactly(&mut self.fft, input, made)?;
+        }
+        Ok(())
     }
 
     /// Forgets what it heard.

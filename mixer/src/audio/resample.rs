@@ -63,11 +63,11 @@ impl DriftResampler {
     }
 }
 
-/// Makes a frame from exactly as many samples as the resampler asks for; of any other number nothing is taken.
+/// Fills `frame`, which is as long as what the resampler makes, from exactly as many samples as the resampler asks for; of any other number nothing is taken.
 pub(super) fn process_exactly(
     resampler: &mut impl Resampler<f32>,
     input: &[f32],
-    frame: &mut Frame,
+    frame: &mut [f32],
 ) -> Result<(), WrongLength> {
     let wrong = WrongLength {
         needed: resampler.input_frames_next(),
@@ -77,7 +77,8 @@ pub(super) fn process_exactly(
         return Err(wrong);
     }
     let source = InterleavedSlice::new(input, 1, input.len()).map_err(|_| wrong)?;
-    let mut sink = InterleavedSlice::new_mut(frame, 1, FRAME_SAMPLES).map_err(|_| wrong)?;
+    let made = frame.len();
+    let mut sink = InterleavedSlice::new_mut(frame, 1, made).map_err(|_| wrong)?;
     resampler
         .process_into_buffer(&source, &mut sink, None)
         .map_err(|_| wrong)?;

@@ -25,6 +25,10 @@ pub(super) struct Source {
     pub owner: OwnerId,
     pub kind: SourceKind,
     pub frame: Box<Frame>,
+    /// Half the difference of its channels, once it had two.
+    side: Option<Box<Frame>>,
+    /// `side` belongs to `frame`.
+    is_wide: bool,
     pub hint: Hint,
     pub place: Place,
     pub ramp: Ramp,
@@ -87,6 +91,8 @@ impl Source {
             owner,
             kind,
             frame: Box::new(SILENCE),
+            side: None,
+            is_wide: false,
             hint: Hint::Silent,
             place: Place::Out,
             ramp: Ramp::default(),
@@ -116,8 +122,9 @@ impl Source {
     }
 
     /// This tick's sound and, if it is known already, the next one's: so the gate is open before a word begins.
-    pub fn feed(&mut self, frame: &Frame, ahead: Option<&Frame>, tick: u64) {
+    pub fn feed(&mut self, frame: &Frame, side: Option<&Frame>, ahead: Option<&Frame>, tick: u64) {
         self.frame.copy_from_slice(frame);
+        self.take_side(side);
         self.fed = true;
         self.continue_at(tick);
         if Dbfs::of(frame) == Dbfs::SILENCE {
@@ -131,6 +138,25 @@ impl Source {
             self.observe(ahead);
             self.looked_ahead = true;
         }
+    }
+
+    /// What tells the channels apart comes in over a frame where there was nothing of it before: a jump would click.
+    fn take_side(&mut self, side: Option<&Frame>) {
+        let side = side.filter(|side| Dbfs::of(&side[..]) != Dbfs::SILENCE);
+        let was_wide = std::mem::replace(&mut self.is_wide, side.is_some());
+        let Some(side) = side else { return };
+        let own = self.side.get_or_insert_with(|| Box::new(SILENCE));
+        own.fill(0.0);
+        Ramp {
+            from: if was_wide { 1.0 } else { 0.0 },
+            to: 1.0,
+        }
+        .mix_into(side, own);
+    }
+
+    /// Half the difference of its channels in this tick; `None`: it sits in the middle.
+    pub fn side(&self) -> Option<&Frame> {
+        self.side.as_deref().filter(|_| self.is_wide)
     }
 
     /// The detector starts anew where its sound does not continue.
@@ -259,6 +285,9 @@ impl Source {
     pub fn set_target(&mut self, target: f32) {
         if !self.fed && self.ramp.to > 0.0 {
             self.frame.reverse();
+            if let Some(side) = self.side.as_mut().filter(|_| self.is_wide) {
+                side.reverse();
+            }
         }
         self.ramp = self.ramp.next(target);
     }

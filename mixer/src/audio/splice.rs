@@ -16,6 +16,24 @@ pub fn shorten(samples: &mut Vec<f32>) -> usize {
         return 0;
     }
     let lag = best_lag(samples);
+    leave_out(samples, lag);
+    lag
+}
+
+/// The same for stereo: what is left out of `mid` is left out of `side`, which is as long.
+pub fn shorten_both(mid: &mut Vec<f32>, side: &mut Vec<f32>) -> usize {
+    if mid.len() != side.len() {
+        return 0;
+    }
+    let lag = shorten(mid);
+    if lag > 0 {
+        leave_out(side, lag);
+    }
+    lag
+}
+
+/// Crossfades the beginning of `samples` into what comes `lag` samples later.
+fn leave_out(samples: &mut Vec<f32>, lag: usize) {
     for i in 0..OVERLAP {
         let weight = (i as f32 + 0.5) / OVERLAP as f32;
         samples[i] += (samples[i + lag] - samples[i]) * weight;
@@ -23,7 +41,6 @@ pub fn shorten(samples: &mut Vec<f32>) -> usize {
     let rest = samples.len() - lag;
     samples.copy_within(OVERLAP + lag.., OVERLAP);
     samples.truncate(rest);
-    lag
 }
 
 /// The lag whose sound correlates best with the beginning.

@@ -6,8 +6,10 @@
 //! frame, a new one has heard what the listener heard before, and both run on one timestamp.
 
 mod counters;
+mod decoder;
 mod source;
 mod stream;
+mod voice;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,14 +18,16 @@ use std::time::Instant;
 use bytes::Bytes;
 pub use talksy_mixer::audio::AudioLevel;
 use talksy_mixer::audio::{
-    FRAME_SAMPLES, Frame, MixFor, Mixer, MixerConfig, OwnerId, SILENCE, SourceKind,
+    FRAME_SAMPLES, Frame, MixFor, Mixer, MixerConfig, OwnerId, SILENCE, SourceKind, StereoFrame,
 };
 
 pub use self::counters::{AudioCounters, AudioDrops};
 pub use self::source::SourceDelay;
-use self::source::{AudioSource, Voice};
+use self::source::{AudioSource, Played};
 use self::stream::Streams;
-use super::codec::opus::OpusSettings;
+use self::voice::Voice;
+use super::codec::SourceCodec;
+use super::codec::opus::{Channels, OpusSettings};
 use super::jitter::Refused;
 use crate::ids::{PeerId, TrackKey};
 
@@ -32,10 +36,22 @@ use crate::ids::{PeerId, TrackKey};
 pub struct AudioMixConfig {
     /// How many are heard at once.
     pub mixer: MixerConfig,
-    /// The encoder, with the bitrate of [`AudioRung::Normal`].
+    /// The encoders of [`AudioRung::Normal`].
     pub opus: OpusSettings,
-    /// Bit/s on [`AudioRung::Low`].
-    pub low_bitrate: u32,
+    /// The encoders of [`AudioRung::Low`].
+    pub low: OpusSettings,
+    /// Listeners may have two channels.
+    pub stereo: bool,
+}
+
+impl AudioMixConfig {
+    /// The encoders of a rung.
+    pub fn opus_of(&self, rung: AudioRung) -> OpusSettings {
+        match rung {
+            AudioRung::Normal => self.opus,
+            AudioRung::Low => self.low,
+        }
+    }
 }
 
 impl Default for AudioMixConfig {
@@ -43,17 +59,12 @@ impl Default for AudioMixConfig {
         AudioMixConfig {
             mixer: MixerConfig::default(),
             opus: OpusSettings::default(),
-            low_bitrate: 20_000,
-        }
-    }
-}
-
-impl AudioMixConfig {
-    /// Bit/s of a rung's sound.
-    pub fn bitrate(&self, rung: AudioRung) -> u32 {
-        match rung {
-            AudioRung::Normal => self.opus.bitrate,
-            AudioRung::Low => self.low_bitrate,
+            low: OpusSettings {
+                bitrate: 20_000,
+                stereo_bitrate: 32_000,
+                ..OpusSettings::default()
+            },
+            stereo: true,
         }
     }
 }
@@ -61,43 +72,72 @@ impl AudioMixConfig {
 /// How well a listener is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum AudioRung {
-    /// 32 kbit/s.
+    /// 32 kbit/s, of two channels 64, unless the operator says otherwise.
     #[default]
     Normal,
-    /// 20 kbit/s.
+    /// 20 kbit/s, of two channels 32.
     Low,
+}
+
+/// What kind of encoding a listener takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct AudioFormat {
+    /// How well.
+    pub rung: AudioRung,
+    /// In two channels.
+    pub stereo: bool,
+}
+
+impl AudioFormat {
+    fn channels(self) -> Channels {
+        if self.stereo {
+            Channels::Stereo
+        } else {
+            Channels::Mono
+        }
+    }
+}
+
+impl From<AudioRung> for AudioFormat {
+    /// In one channel.
+    fn from(rung: AudioRung) -> Self {
+        AudioFormat {
+            rung,
+            stereo: false,
+        }
+    }
 }
 
 /// One distinct encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MixId {
-    /// For all on this rung who are not heard.
-    Shared(AudioRung),
+    /// For all who take this format and are not heard.
+    Shared(AudioFormat),
     /// For one who is heard: all but its own sources.
-    Minus(PeerId, AudioRung),
+    Minus(PeerId, AudioFormat),
 }
 
 impl MixId {
-    /// Its rung.
-    pub fn rung(self) -> AudioRung {
+    /// Its format.
+    pub fn format(self) -> AudioFormat {
         match self {
-            MixId::Shared(rung) | MixId::Minus(_, rung) => rung,
+            MixId::Shared(format) | MixId::Minus(_, format) => format,
         }
     }
 }
 
-/// One Opus packet of a source.
+/// One packet of a source.
 #[derive(Clone, Debug)]
 pub struct AudioPacket {
     /// Extended sequence number.
     pub seq: u64,
-    /// RTP timestamp, 48 kHz.
+    /// RTP timestamp, in the clock of its codec.
     pub timestamp: u32,
     /// When it arrived.
     pub arrival: Instant,
     /// From its header (RFC 6464), if the leg has that extension.
     pub level: Option<AudioLevel>,
-    /// The Opus packet.
+    /// What it carries.
     pub payload: Bytes,
 }
 
@@ -147,7 +187,7 @@ impl AudioTick {
 #[derive(Clone, Copy, Debug)]
 struct Listener {
     peer: PeerId,
-    rung: AudioRung,
+    format: AudioFormat,
     hears: Option<MixId>,
 }
 
@@ -157,6 +197,7 @@ pub struct AudioMix {
     sources: BTreeMap<TrackKey, AudioSource>,
     listeners: Vec<Listener>,
     streams: Streams,
+    allows_stereo: bool,
     spare_voices: Vec<Voice>,
     /// Who speaks, as far as that has been told.
     speaking: Vec<PeerId>,
@@ -165,6 +206,9 @@ pub struct AudioMix {
     /// The shared mix of the tick before.
     past: Box<Frame>,
     past_is_silent: bool,
+    /// The same with two channels, if it had them.
+    past_stereo: Box<StereoFrame>,
+    past_has_stereo: bool,
     timestamp: u32,
     counters: AudioCounters,
 }
@@ -177,11 +221,14 @@ impl AudioMix {
             sources: BTreeMap::new(),
             listeners: Vec::new(),
             streams: Streams::new(config),
+            allows_stereo: config.stereo,
             spare_voices: Vec::new(),
             speaking: Vec::new(),
             speaking_touched: Vec::new(),
             past: Box::new(SILENCE),
             past_is_silent: true,
+            past_stereo: Box::new([0.0; 2 * FRAME_SAMPLES]),
+            past_has_stereo: false,
             timestamp: 0,
             counters: AudioCounters::default(),
         }
@@ -197,6 +244,13 @@ impl AudioMix {
         };
         let id = self.mixer.add_source(OwnerId(peer.0), kind);
         self.sources.insert(track, AudioSource::new(peer, id));
+    }
+
+    /// What the packets of a track carry, if that is not Opus. Before its first packet.
+    pub fn set_codec(&mut self, track: TrackKey, codec: SourceCodec) {
+        if let Some(source) = self.sources.get_mut(&track) {
+            source.set_codec(codec);
+        }
     }
 
     /// The track has ended. What of it is heard just now fades.
@@ -245,8 +299,8 @@ impl AudioMix {
             payload,
         } = packet;
         let empty = payload.is_empty();
-        match source.jitter.push(seq, timestamp, arrival, payload) {
-            Ok(()) => source.note_packet(level),
+        match source.push(seq, timestamp, arrival, level, payload) {
+            Ok(()) => {}
             Err(Refused::Late) => dropped.late += 1,
             Err(Refused::Duplicate) => dropped.duplicate += 1,
             Err(Refused::Malformed) => {
@@ -267,15 +321,24 @@ impl AudioMix {
         self.mixer.add_listener(OwnerId(peer.0));
         self.listeners.push(Listener {
             peer,
-            rung,
+            format: rung.into(),
             hears: None,
         });
+    }
+
+    /// Whether a listener takes two channels; it does not until this is called. Takes effect with the next tick.
+    pub fn set_stereo(&mut self, peer: PeerId, stereo: bool) {
+        let stereo = stereo && self.allows_stereo;
+        if let Some(listener) = self.listeners.iter_mut().find(|l| l.peer == peer) {
+            listener.format.stereo = stereo;
+            self.mixer.set_stereo(OwnerId(peer.0), stereo);
+        }
     }
 
     /// Takes effect with the next tick.
     pub fn set_rung(&mut self, peer: PeerId, rung: AudioRung) {
         if let Some(listener) = self.listeners.iter_mut().find(|l| l.peer == peer) {
-            listener.rung = rung;
+            listener.format.rung = rung;
         }
     }
 
@@ -286,6 +349,7 @@ impl AudioMix {
         if self.listeners.is_empty() {
             self.mixer.hush();
             self.past_is_silent = true;
+            self.past_has_stereo = false;
             for source in self.sources.values_mut() {
                 source.clear();
                 self.spare_voices.extend(source.sleep());
@@ -335,19 +399,22 @@ impl AudioMix {
             self.mixer.hint(source.id, hint);
         }
         self.mixer.rank();
+        let wide = self.mixer.wants_stereo();
         for source in self.sources.values_mut() {
             let id = source.id;
             if !self.mixer.is_wanted(id) {
                 self.spare_voices.extend(source.sleep());
                 source.skip(now);
-            } else if let Some((frame, ahead)) = decoded(
+            } else if let Some(played) = decoded(
                 source,
                 now,
+                wide,
                 &mut self.mixer,
                 &mut self.spare_voices,
                 &mut self.counters,
             ) {
-                self.mixer.feed_ahead(id, frame, ahead);
+                self.mixer
+                    .feed_stereo(id, played.mid, played.side, played.ahead);
             }
             note_lost_in_buffer(source, &mut self.counters);
         }
@@ -381,14 +448,28 @@ impl AudioMix {
 
     fn encode(&mut self, out: &mut AudioTick) {
         self.streams.begin_tick();
-        let past = (!self.past_is_silent).then_some(&*self.past);
+        let mono = (!self.past_is_silent).then_some(&self.past[..]);
+        let begins = self.listeners.iter().any(|listener| {
+            listener.format.stereo && !listener.hears.is_some_and(|mix| mix.format().stereo)
+        });
+        if begins && !self.past_is_silent && !self.past_has_stereo {
+            // Until now there was one channel: for who takes two from now on, it was in the middle.
+            let pairs = self.past_stereo.as_chunks_mut::<2>().0;
+            for (pair, x) in pairs.iter_mut().zip(self.past.iter()) {
+                *pair = [*x; 2];
+            }
+            self.past_has_stereo = true;
+        }
+        let stereo = self.past_has_stereo.then_some(&self.past_stereo[..]);
         for listener in &mut self.listeners {
+            let format = listener.format;
+            let past = if format.stereo { stereo } else { mono };
             let (mix, past) = match (self.mixer.mix_of(OwnerId(listener.peer.0)), listener.hears) {
-                (MixFor::Shared, _) => (MixId::Shared(listener.rung), past),
+                (MixFor::Shared, _) => (MixId::Shared(format), past),
                 (MixFor::Minus(_), Some(MixId::Minus(..))) => {
-                    (MixId::Minus(listener.peer, listener.rung), None)
+                    (MixId::Minus(listener.peer, format), None)
                 }
-                (MixFor::Minus(_), _) => (MixId::Minus(listener.peer, listener.rung), past),
+                (MixFor::Minus(_), _) => (MixId::Minus(listener.peer, format), past),
             };
             let joined = listener.hears != Some(mix);
             listener.hears = Some(mix);
@@ -401,8 +482,13 @@ impl AudioMix {
                 MixId::Shared(_) => MixFor::Shared,
                 MixId::Minus(peer, _) => MixFor::Minus(OwnerId(peer.0)),
             };
-            if let Some(mix) = self.mixer.mixes().find(|mix| mix.whose() == whose) {
+            let Some(mix) = self.mixer.mixes().find(|mix| mix.whose() == whose) else {
+                return;
+            };
+            if !stream.mix.format().stereo {
                 stream.encode(mix.samples(), mix.is_silent(), out, &mut self.counters);
+            } else if let Some((samples, silent)) = mix.stereo() {
+                stream.encode(samples, silent, out, &mut self.counters);
             }
         });
         for listener in &self.listeners {
@@ -412,28 +498,43 @@ impl AudioMix {
                 out.routes.push((listener.peer, mix));
             }
         }
-        if let Some(shared) = self.mixer.mixes().next() {
-            self.past_is_silent = shared.is_silent();
-            self.past.copy_from_slice(shared.samples());
+        self.keep_past();
+    }
+
+    fn keep_past(&mut self) {
+        let Some(shared) = self.mixer.mixes().next() else {
+            return;
+        };
+        self.past_is_silent = shared.is_silent();
+        self.past.copy_from_slice(shared.samples());
+        let stereo = shared.stereo().filter(|(_, silent)| !silent);
+        self.past_has_stereo = stereo.is_some();
+        if let Some((samples, _)) = stereo {
+            self.past_stereo.copy_from_slice(samples);
         }
     }
 }
 
 /// The frame of a source that the mixer wants, and the one after it as far as it is there; wakes it up where it sleeps.
+/// `wide`: somebody hears two channels.
 fn decoded<'a>(
     source: &'a mut AudioSource,
     now: Instant,
+    wide: bool,
     mixer: &mut Mixer,
     spare: &mut Vec<Voice>,
     counters: &mut AudioCounters,
-) -> Option<(&'a Frame, Option<&'a Frame>)> {
+) -> Option<Played<'a>> {
+    let codec = source.wanted_decoder(wide);
     if !source.is_awake() {
-        let voice = match spare.pop() {
-            Some(voice) => voice,
-            None => Voice::new().ok()?,
+        let voice = match spare.iter().position(|voice| voice.decodes(codec)) {
+            Some(at) => spare.swap_remove(at),
+            None => Voice::new(codec).ok()?,
         };
         let id = source.id;
         source.wake(voice, counters, |frame| mixer.prime(id, frame));
+    } else {
+        source.change_decoder(codec, counters);
     }
     source.next_frame(now, counters)
 }

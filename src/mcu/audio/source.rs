@@ -4,14 +4,15 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use talksy_mixer::audio::resample::DriftResampler;
-use talksy_mixer::audio::splice::{SHORTEN_NEEDS, shorten};
-use talksy_mixer::audio::{AudioLevel, FRAME_SAMPLES, Frame, Hint, SILENCE, SourceId};
+use talksy_mixer::audio::{AudioLevel, FRAME_SAMPLES, Frame, Hint, SourceId};
 
 use super::counters::AudioCounters;
+use super::decoder::{DecoderKind, SourceDecoder};
+use super::voice::Voice;
 use crate::ids::PeerId;
-use crate::mcu::codec::opus::{MAX_SAMPLES, OpusDecoder, OpusError};
-use crate::mcu::jitter::{JitterBuffer, Pull};
+use crate::mcu::codec::SourceCodec;
+use crate::mcu::codec::opus::is_stereo;
+use crate::mcu::jitter::{JitterBuffer, Pull, Refused};
 
 /// Packets that a source keeps for the time it wakes up: a decoder without a past needs 5 to 10 of them until it
 /// sounds as if it had been awake. The oldest goes.
@@ -19,21 +20,6 @@ const PRE_ROLL: usize = 10;
 
 /// Ticks without a packet after which a source counts as silent.
 const SILENT_AFTER: u32 = 6;
-
-/// Behind by this, sound is left out (40 ms): the resampler alone would take 8 s.
-const SHORTEN_AT: i64 = 1920;
-
-/// Behind by this, the buffer starts anew (300 ms).
-const RESTART_AT: i64 = 14_400;
-
-/// Ticks between two pieces that are left out: 10 % faster speech at most.
-const SHORTEN_EVERY: u32 = 5;
-
-/// Over this many samples sound comes back after it had faded.
-const FADE_IN: usize = 240;
-
-/// Steps in which made-up sound fades, as [`Pull::Dry`] counts them.
-const DRY_STEPS: f32 = 5.0;
 
 /// Ticks for which a source is not heard that sent what no encoder sends: a second. (SRTP lets nothing through that was damaged on its way.)
 const NOT_HEARD_AFTER_GARBAGE: u32 = 50;
@@ -47,6 +33,16 @@ pub struct SourceDelay {
     pub target: Duration,
 }
 
+/// What of a source is heard in a tick.
+pub(super) struct Played<'a> {
+    /// The sound; of two channels, half their sum.
+    pub mid: &'a Frame,
+    /// Of two channels: half of left minus right.
+    pub side: Option<&'a Frame>,
+    /// The next tick's sound, where its packet is there already.
+    pub ahead: Option<&'a Frame>,
+}
+
 /// See the module.
 pub(super) struct AudioSource {
     pub peer: PeerId,
@@ -54,6 +50,9 @@ pub(super) struct AudioSource {
     pub muted: bool,
     pub speaking: bool,
     pub jitter: JitterBuffer,
+    codec: SourceCodec,
+    /// It has sent two channels.
+    stereo: bool,
     history: VecDeque<Bytes>,
     level: Option<AudioLevel>,
     since_packet: u32,
@@ -69,7 +68,9 @@ impl AudioSource {
             id,
             muted: false,
             speaking: false,
-            jitter: JitterBuffer::new(),
+            jitter: JitterBuffer::new(SourceCodec::Opus),
+            codec: SourceCodec::Opus,
+            stereo: false,
             history: VecDeque::with_capacity(PRE_ROLL + 1),
             level: None,
             since_packet: SILENT_AFTER,
@@ -78,10 +79,37 @@ impl AudioSource {
         }
     }
 
-    /// A packet was taken into the jitter buffer.
-    pub fn note_packet(&mut self, level: Option<AudioLevel>) {
+    /// What its packets carry. What came until now is forgotten.
+    pub fn set_codec(&mut self, codec: SourceCodec) {
+        self.codec = codec;
+        self.jitter = JitterBuffer::new(codec);
+        self.history.clear();
+        self.stereo = false;
+    }
+
+    /// Takes a packet into the jitter buffer.
+    ///
+    /// # Errors
+    /// Why it was not taken.
+    pub fn push(
+        &mut self,
+        seq: u64,
+        timestamp: u32,
+        arrival: Instant,
+        level: Option<AudioLevel>,
+        payload: Bytes,
+    ) -> Result<(), Refused> {
+        let stereo = self.codec == SourceCodec::Opus && is_stereo(&payload);
+        self.jitter.push(seq, timestamp, arrival, payload)?;
+        self.stereo |= stereo;
         self.since_packet = 0;
         self.level = level;
+        Ok(())
+    }
+
+    /// How it is to be decoded; `wide`: somebody hears two channels.
+    pub fn wanted_decoder(&self, wide: bool) -> DecoderKind {
+        DecoderKind::of(self.codec, wide && self.stereo)
     }
 
     /// It sent a packet that no encoder makes: what else it sends may be noise at full scale.
@@ -118,12 +146,28 @@ impl AudioSource {
         voice.reset();
         for payload in &self.history {
             counters.pre_roll += 1;
-            match voice.decoder.decode(payload) {
-                Ok(sound) => sound.as_chunks().0.iter().for_each(&mut heard),
-                Err(_) => counters.undecodable += 1,
+            if voice.pre_roll(payload, &mut heard).is_err() {
+                counters.undecodable += 1;
             }
         }
         self.awake = Some(voice);
+    }
+
+    /// Goes on with another kind of decoder, if its own is not `kind`; the new one hears the recent past first.
+    pub fn change_decoder(&mut self, kind: DecoderKind, counters: &mut AudioCounters) {
+        let Some(voice) = self.awake.as_mut().filter(|voice| !voice.decodes(kind)) else {
+            return;
+        };
+        let Ok(mut decoder) = SourceDecoder::new(kind) else {
+            return;
+        };
+        for payload in &self.history {
+            counters.pre_roll += 1;
+            if decoder.decode(payload).is_err() {
+                counters.undecodable += 1;
+            }
+        }
+        voice.set_decoder(decoder);
     }
 
     /// Gives its decoder back.
@@ -163,11 +207,7 @@ impl AudioSource {
 
     /// The sound of this tick, and that of the next one where its packet is there already. `None`: asleep, or silent
     /// for as long as anybody would hear it.
-    pub fn next_frame(
-        &mut self,
-        now: Instant,
-        counters: &mut AudioCounters,
-    ) -> Option<(&Frame, Option<&Frame>)> {
+    pub fn next_frame(&mut self, now: Instant, counters: &mut AudioCounters) -> Option<Played<'_>> {
         if self.shut_out > 0 {
             self.skip(now);
             return None;
@@ -175,7 +215,7 @@ impl AudioSource {
         let undecodable = counters.undecodable;
         let voice = self.awake.as_mut()?;
         voice.follow_clock(now, &mut self.jitter, counters);
-        while voice.sound.len() < voice.resampler.needed() {
+        while !voice.has_frame() {
             let pull = self.jitter.pull(now);
             if let Pull::Packet { payload, .. } = &pull {
                 remember(&mut self.history, payload.clone());
@@ -195,202 +235,13 @@ impl AudioSource {
             self.shut_out = NOT_HEARD_AFTER_GARBAGE;
             return None;
         }
-        (!voice.frame_is_silent).then_some((&*voice.frame, voice.sound.first_chunk()))
+        voice.played()
     }
 }
 
-fn remember(history: &mut VecDeque<Bytes>, payload: Bytes) {
+pub(super) fn remember(history: &mut VecDeque<Bytes>, payload: Bytes) {
     if history.len() == PRE_ROLL {
         history.pop_front();
     }
     history.push_back(payload);
-}
-
-/// What a source needs while it is decoded. Costly to make, and so passed on from source to source.
-pub(super) struct Voice {
-    decoder: OpusDecoder,
-    resampler: DriftResampler,
-    /// Decoded and not yet played.
-    sound: Vec<f32>,
-    frame: Box<Frame>,
-    frame_is_silent: bool,
-    /// Samples at the end of `sound` that are plain silence.
-    silence: usize,
-    /// Of made-up sound: where its fading stands. 1 for real sound.
-    gain: f32,
-    since_shortened: u32,
-}
-
-impl Voice {
-    pub fn new() -> Result<Self, OpusError> {
-        Ok(Voice {
-            decoder: OpusDecoder::new()?,
-            resampler: DriftResampler::new(),
-            sound: Vec::with_capacity(2 * MAX_SAMPLES),
-            frame: Box::new(SILENCE),
-            frame_is_silent: true,
-            silence: 0,
-            gain: 0.0,
-            since_shortened: 0,
-        })
-    }
-
-    fn reset(&mut self) {
-        // A decoder that refuses to be reset still decodes: its next packets sound rough, no more.
-        let _ = self.decoder.reset();
-        self.resampler.reset();
-        self.sound.clear();
-        self.frame_is_silent = true;
-        self.silence = 0;
-        self.gain = 0.0;
-        self.since_shortened = 0;
-    }
-
-    /// Sets the resampler's speed so that the delay moves to its target: 10 ms off is full speed.
-    fn follow_clock(
-        &mut self,
-        now: Instant,
-        jitter: &mut JitterBuffer,
-        counters: &mut AudioCounters,
-    ) {
-        let lag = jitter.lag(now, self.sound.len());
-        if lag > RESTART_AT {
-            counters.restarts += 1;
-            jitter.restart();
-            return;
-        }
-        self.resampler.set_speed(1.0 + lag as f64 / 96_000.0);
-    }
-
-    fn play(&mut self, pull: Pull, counters: &mut AudioCounters) {
-        match pull {
-            Pull::Packet { payload, samples } => {
-                counters.decodes += 1;
-                if append(
-                    self.decoder.decode(&payload),
-                    &mut self.sound,
-                    &mut self.gain,
-                    1.0,
-                )
-                .is_err()
-                {
-                    counters.undecodable += 1;
-                    self.conceal(samples, 1.0);
-                }
-                self.silence = 0;
-            }
-            Pull::Lost {
-                samples,
-                successor: Some(successor),
-            } => {
-                counters.fec += 1;
-                let recovered = self.decoder.recover(&successor, samples);
-                if append(recovered, &mut self.sound, &mut self.gain, 1.0).is_err() {
-                    self.conceal(samples, 1.0);
-                }
-            }
-            Pull::Lost {
-                samples,
-                successor: None,
-            } => {
-                counters.plc += 1;
-                self.conceal(samples, 1.0);
-            }
-            Pull::Dry { step } => {
-                counters.plc += 1;
-                self.conceal(FRAME_SAMPLES, 1.0 - (step + 1) as f32 / DRY_STEPS);
-            }
-            // The first silence after sound is made up and fades within a tick.
-            Pull::Silence if self.gain > 0.0 => {
-                counters.plc += 1;
-                self.conceal(FRAME_SAMPLES, 0.0);
-            }
-            Pull::Silence => self.append_silence(FRAME_SAMPLES),
-        }
-    }
-
-    /// Appends made-up sound whose gain ends at `gain`.
-    fn conceal(&mut self, samples: usize, gain: f32) {
-        let made = self.decoder.conceal(samples);
-        if append(made, &mut self.sound, &mut self.gain, gain).is_err() {
-            self.append_silence(samples);
-        }
-        self.silence = 0;
-    }
-
-    fn append_silence(&mut self, samples: usize) {
-        self.sound.resize(self.sound.len() + samples, 0.0);
-        self.silence += samples;
-        self.gain = 0.0;
-    }
-
-    /// Leaves a piece out where the delay is far over its target and enough sound is there to choose from.
-    fn shorten_if_late(
-        &mut self,
-        now: Instant,
-        jitter: &mut JitterBuffer,
-        history: &mut VecDeque<Bytes>,
-        counters: &mut AudioCounters,
-    ) {
-        self.since_shortened = self.since_shortened.saturating_add(1);
-        if self.since_shortened < SHORTEN_EVERY || jitter.lag(now, self.sound.len()) < SHORTEN_AT {
-            return;
-        }
-        while self.sound.len() < FRAME_SAMPLES + SHORTEN_NEEDS && jitter.has_packets() {
-            let pull = jitter.pull(now);
-            if let Pull::Packet { payload, .. } = &pull {
-                remember(history, payload.clone());
-            }
-            let silent = pull == Pull::Silence;
-            self.play(pull, counters);
-            if silent {
-                return;
-            }
-        }
-        if self.sound.len() >= FRAME_SAMPLES + SHORTEN_NEEDS {
-            counters.shortened += shorten(&mut self.sound) as u64;
-            self.since_shortened = 0;
-        }
-    }
-
-    /// Plays the first 20 ms of what is there.
-    fn cut_frame(&mut self) {
-        let needed = self.resampler.needed().min(self.sound.len());
-        self.frame_is_silent = self.silence >= self.sound.len();
-        let resampled = self
-            .resampler
-            .process(&self.sound[..needed], &mut self.frame);
-        debug_assert!(resampled.is_ok(), "the sound that is needed was there");
-        let rest = self.sound.len() - needed;
-        self.sound.copy_within(needed.., 0);
-        self.sound.truncate(rest);
-        self.silence = self.silence.min(rest);
-    }
-}
-
-/// Appends decoded sound. Its gain goes from `from`, where the last sound ended, to `to`: at once (5 ms) where it
-/// rises, over the whole length where it falls.
-fn append(
-    decoded: Result<&[f32], OpusError>,
-    sound: &mut Vec<f32>,
-    from: &mut f32,
-    to: f32,
-) -> Result<(), OpusError> {
-    let decoded = decoded?;
-    let length = if to > *from { FADE_IN } else { decoded.len() };
-    if *from == to {
-        sound.extend(decoded.iter().map(|x| x * to));
-    } else {
-        let step = (to - *from) / length as f32;
-        let gain = |i: usize| {
-            if i < length {
-                *from + step * i as f32
-            } else {
-                to
-            }
-        };
-        sound.extend(decoded.iter().enumerate().map(|(i, x)| x * gain(i)));
-    }
-    *from = to;
-    Ok(())
 }

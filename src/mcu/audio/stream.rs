@@ -1,7 +1,5 @@
 //! The encoded streams of a mix: one per distinct (mix, rung) that somebody hears.
 
-use talksy_mixer::audio::Frame;
-
 use super::counters::AudioCounters;
 use super::{AudioMixConfig, AudioTick, EncodedAudio, MixId};
 use crate::mcu::codec::opus::{OpusEncoder, OpusError};
@@ -15,6 +13,9 @@ const KEEP_ALIVE_EVERY: u32 = 20;
 
 /// Hybrid, full band, 20 ms, mono, one frame (RFC 6716, section 3.1): announces silence before anything was encoded.
 const FIRST_TOC: u8 = 0x78;
+
+/// Says that there are two channels.
+const STEREO_TOC: u8 = 0x04;
 
 /// The configuration and channel bits of a TOC byte; with code 0 and no further byte it is a packet without sound.
 const TOC_WITHOUT_CODE: u8 = 0xfc;
@@ -35,6 +36,8 @@ pub(super) struct Stream {
     pub joined: bool,
     encoder: OpusEncoder,
     activity: Activity,
+    /// In silence a packet goes out so often, in ticks.
+    alive_every: u32,
     toc: u8,
 }
 
@@ -47,7 +50,8 @@ pub(super) struct Streams {
 
 impl Streams {
     pub fn new(config: AudioMixConfig) -> Self {
-        let most = 2 * (config.mixer.top_k + 1);
+        // Two rungs of one channel and of two.
+        let most = 4 * (config.mixer.top_k + 1);
         Streams {
             config,
             streams: Vec::with_capacity(most),
@@ -68,7 +72,7 @@ impl Streams {
         &mut self,
         mix: MixId,
         joined: bool,
-        past: Option<&Frame>,
+        past: Option<&[f32]>,
         scratch: &mut Vec<u8>,
         counters: &mut AudioCounters,
     ) {
@@ -86,17 +90,18 @@ impl Streams {
     fn open(
         &mut self,
         mix: MixId,
-        past: Option<&Frame>,
+        past: Option<&[f32]>,
         scratch: &mut Vec<u8>,
         counters: &mut AudioCounters,
     ) -> Result<Stream, OpusError> {
-        let mut settings = self.config.opus;
-        settings.bitrate = self.config.bitrate(mix.rung());
-        let mut encoder = match self.spare.pop() {
-            Some(encoder) => encoder,
-            None => OpusEncoder::new(settings)?,
+        let format = mix.format();
+        let (settings, channels) = (self.config.opus_of(format.rung), format.channels());
+        let spare = (self.spare.iter()).position(|encoder| encoder.channels() == channels);
+        let mut encoder = match spare {
+            Some(at) => self.spare.swap_remove(at),
+            None => OpusEncoder::with_channels(settings, channels)?,
         };
-        encoder.set_bitrate(settings.bitrate)?;
+        encoder.configure(settings)?;
         if let Some(past) = past {
             let begin = scratch.len();
             encoder.encode(past, false, scratch)?;
@@ -111,7 +116,12 @@ impl Streams {
             activity: Activity::Silent {
                 since_frame: KEEP_ALIVE_EVERY,
             },
-            toc: FIRST_TOC,
+            alive_every: if settings.dtx { KEEP_ALIVE_EVERY } else { 1 },
+            toc: if format.stereo {
+                FIRST_TOC | STEREO_TOC
+            } else {
+                FIRST_TOC
+            },
         })
     }
 
@@ -132,10 +142,10 @@ impl Streams {
 }
 
 impl Stream {
-    /// Writes what is to be sent of `samples` in this tick, if anything.
+    /// Writes what is to be sent of `samples`, a frame of the stream's channels, in this tick, if anything.
     pub fn encode(
         &mut self,
-        samples: &Frame,
+        samples: &[f32],
         silent: bool,
         out: &mut AudioTick,
         counters: &mut AudioCounters,
@@ -143,7 +153,7 @@ impl Stream {
         let resumes = matches!(self.activity, Activity::Silent { .. }) && !silent;
         self.activity = self.activity.next(silent);
         if let Activity::Silent { since_frame } = &mut self.activity {
-            if *since_frame < KEEP_ALIVE_EVERY && !self.joined {
+            if *since_frame < self.alive_every && !self.joined {
                 return;
             }
             *since_frame = 0;
@@ -162,7 +172,7 @@ impl Stream {
                 self.toc = out
                     .payloads
                     .get(begin)
-                    .map_or(FIRST_TOC, |toc| toc & TOC_WITHOUT_CODE);
+                    .map_or(self.toc, |toc| toc & TOC_WITHOUT_CODE);
                 out.push_frame(self.mix, begin, false, resumes);
             }
             Err(_) => counters.unencodable += 1,

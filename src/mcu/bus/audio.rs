@@ -12,6 +12,7 @@ use super::{
 };
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::mcu::audio::{AudioMix, AudioPacket, AudioRung, AudioTick};
+use crate::mcu::codec::SourceCodec;
 use crate::mcu::pool::Job;
 
 /// What the worker says to it.
@@ -25,6 +26,8 @@ pub(super) enum AudioControl {
     Muted(TrackKey, bool),
     AddListener(PeerId, AudioRung),
     SetRung(PeerId, AudioRung),
+    SetCodec(TrackKey, SourceCodec),
+    SetStereo(PeerId, bool),
     RemoveListener(PeerId),
 }
 
@@ -49,6 +52,8 @@ impl AudioJob {
             AudioControl::Muted(track, muted) => mix.set_muted(track, muted),
             AudioControl::AddListener(peer, rung) => mix.add_listener(peer, rung),
             AudioControl::SetRung(peer, rung) => mix.set_rung(peer, rung),
+            AudioControl::SetCodec(track, codec) => mix.set_codec(track, codec),
+            AudioControl::SetStereo(peer, stereo) => mix.set_stereo(peer, stereo),
             AudioControl::RemoveListener(peer) => mix.remove_listener(peer),
         }
     }

@@ -1,7 +1,9 @@
-//! Opus in and out (RFC 6716, RFC 7587): 48 kHz, mono, floating point.
+//! Opus in and out (RFC 6716, RFC 7587): 48 kHz, mono or stereo, floating point.
 
-use opus::{Application, Bitrate, Channels};
-use talksy_mixer::audio::{Frame, SAMPLE_RATE};
+/// One channel or two.
+pub use opus::Channels;
+use opus::{Application, Bitrate};
+use talksy_mixer::audio::{FRAME_SAMPLES, SAMPLE_RATE};
 
 /// The longest packet: 120 ms (RFC 6716, section 3.2.5, rule R5).
 pub const MAX_SAMPLES: usize = 5760;
@@ -12,6 +14,10 @@ pub const MAX_PAYLOAD: usize = 1500;
 
 /// Payloads of up to this many bytes hold no sound: the sender has nothing to say (RFC 6716, section 2.1.9).
 pub const DTX_PAYLOAD: usize = 2;
+
+/// What libopus encodes at, bit/s.
+const MIN_BITRATE: u32 = 6_000;
+const MAX_BITRATE: u32 = 510_000;
 
 /// What can go wrong with a codec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,25 +50,47 @@ pub fn packet_samples(payload: &[u8]) -> Result<usize, OpusError> {
     }
 }
 
-/// One source's decoder. Stereo comes out as mono: RFC 6716 lets a mono decoder take any stream.
+/// Whether a packet has two channels (RFC 6716, section 3.1: the `s` of its first byte).
+pub fn is_stereo(payload: &[u8]) -> bool {
+    payload.first().is_some_and(|toc| toc & 0x04 != 0)
+}
+
+/// One source's decoder. RFC 6716 lets a decoder of one channel or two take any stream: one of one makes mono of stereo.
 pub struct OpusDecoder {
     decoder: opus::Decoder,
-    pcm: Box<[f32; MAX_SAMPLES]>,
+    channels: usize,
+    /// [`MAX_SAMPLES`] of each channel, in turns.
+    pcm: Box<[f32]>,
 }
 
 impl OpusDecoder {
     /// Louder samples are cut: libopus may overshoot full scale, by nothing like this.
     const LOUDEST: f32 = 4.0;
 
-    /// A decoder that has heard nothing.
+    /// A decoder of one channel that has heard nothing.
+    ///
+    /// # Errors
+    /// libopus refuses.
     pub fn new() -> Result<Self, OpusError> {
+        Self::with_channels(Channels::Mono)
+    }
+
+    /// One whose sound has one channel or two, left and right in turns.
+    ///
+    /// # Errors
+    /// libopus refuses.
+    pub fn with_channels(channels: Channels) -> Result<Self, OpusError> {
         Ok(OpusDecoder {
-            decoder: opus::Decoder::new(SAMPLE_RATE, Channels::Mono)?,
-            pcm: Box::new([0.0; MAX_SAMPLES]),
+            decoder: opus::Decoder::new(SAMPLE_RATE, channels)?,
+            channels: channels as usize,
+            pcm: vec![0.0; MAX_SAMPLES * channels as usize].into(),
         })
     }
 
-    /// The sound of a packet: finite samples, [`packet_samples`] of them.
+    /// The sound of a packet: finite samples, [`packet_samples`] of them for each channel.
+    ///
+    /// # Errors
+    /// Not a packet that RFC 6716 allows.
     pub fn decode(&mut self, payload: &[u8]) -> Result<&[f32], OpusError> {
         packet_samples(payload)?;
         let samples = self
@@ -72,32 +100,41 @@ impl OpusDecoder {
     }
 
     /// Up to `samples` of sound in place of a lost packet, made up from what came before.
+    ///
+    /// # Errors
+    /// libopus refuses.
     pub fn conceal(&mut self, samples: usize) -> Result<&[f32], OpusError> {
-        let samples = whole_steps(samples);
+        let room = whole_steps(samples) * self.channels;
         let made = self
             .decoder
-            .decode_float(&[], &mut self.pcm[..samples], false)?;
+            .decode_float(&[], &mut self.pcm[..room], false)?;
         Ok(self.cleaned(made))
     }
 
     /// The sound of a lost packet of `samples`, from the copy that its successor may carry (in-band FEC, RFC 6716,
     /// section 2.1.7); made up where it carries none.
+    ///
+    /// # Errors
+    /// The successor is not a packet that RFC 6716 allows.
     pub fn recover(&mut self, successor: &[u8], samples: usize) -> Result<&[f32], OpusError> {
         packet_samples(successor)?;
-        let samples = whole_steps(samples);
+        let room = whole_steps(samples) * self.channels;
         let made = self
             .decoder
-            .decode_float(successor, &mut self.pcm[..samples], true)?;
+            .decode_float(successor, &mut self.pcm[..room], true)?;
         Ok(self.cleaned(made))
     }
 
     /// Forgets all it heard.
+    ///
+    /// # Errors
+    /// libopus refuses.
     pub fn reset(&mut self) -> Result<(), OpusError> {
         Ok(self.decoder.reset_state()?)
     }
 
     fn cleaned(&mut self, samples: usize) -> &[f32] {
-        let pcm = &mut self.pcm[..samples.min(MAX_SAMPLES)];
+        let pcm = &mut self.pcm[..samples.min(MAX_SAMPLES) * self.channels];
         for x in pcm.iter_mut() {
             *x = if x.is_finite() {
                 x.clamp(-Self::LOUDEST, Self::LOUDEST)
@@ -118,26 +155,40 @@ fn whole_steps(samples: usize) -> usize {
 /// How to encode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpusSettings {
-    /// Bit/s.
+    /// Bit/s of one channel.
     pub bitrate: u32,
+    /// Bit/s of two channels together.
+    pub stereo_bitrate: u32,
     /// 0 to 10.
     pub complexity: u8,
     /// In-band FEC: each packet may carry a coarse copy of the one before.
     pub fec: bool,
     /// The loss that FEC is made for, in percent.
     pub expected_loss: u8,
-    /// Let the encoder leave frames out while it hears no speech. The mix has a gate of its own, and knows better.
+    /// In silence nothing is sent but a sign of life now and then (RFC 7587, section 3.1.3); else a packet every 20 ms.
+    /// The encoder's own detector stays off: the mix has a gate, and knows better.
     pub dtx: bool,
+}
+
+impl OpusSettings {
+    /// Bit/s for so many channels.
+    pub fn bitrate_of(&self, channels: Channels) -> u32 {
+        match channels {
+            Channels::Mono => self.bitrate,
+            Channels::Stereo => self.stereo_bitrate,
+        }
+    }
 }
 
 impl Default for OpusSettings {
     fn default() -> Self {
         OpusSettings {
             bitrate: 32_000,
+            stereo_bitrate: 64_000,
             complexity: 5,
             fec: true,
             expected_loss: 5,
-            dtx: false,
+            dtx: true,
         }
     }
 }
@@ -145,45 +196,73 @@ impl Default for OpusSettings {
 /// The encoder of one mix at one bitrate.
 pub struct OpusEncoder {
     encoder: opus::Encoder,
-    bitrate: u32,
+    channels: Channels,
+    settings: Option<OpusSettings>,
     independent: bool,
 }
 
 impl OpusEncoder {
-    /// An encoder that has heard nothing.
+    /// An encoder of one channel that has heard nothing.
+    ///
+    /// # Errors
+    /// libopus refuses.
     pub fn new(settings: OpusSettings) -> Result<Self, OpusError> {
-        let mut encoder = opus::Encoder::new(SAMPLE_RATE, Channels::Mono, Application::Voip)?;
-        encoder.set_complexity(settings.complexity.min(10).into())?;
-        encoder.set_inband_fec(settings.fec)?;
-        encoder.set_packet_loss_perc(settings.expected_loss.min(100).into())?;
-        encoder.set_dtx(settings.dtx)?;
+        Self::with_channels(settings, Channels::Mono)
+    }
+
+    /// One of one channel or two.
+    ///
+    /// # Errors
+    /// libopus refuses.
+    pub fn with_channels(settings: OpusSettings, channels: Channels) -> Result<Self, OpusError> {
         let mut encoder = OpusEncoder {
-            encoder,
-            bitrate: 0,
+            encoder: opus::Encoder::new(SAMPLE_RATE, channels, Application::Voip)?,
+            channels,
+            settings: None,
             independent: false,
         };
-        encoder.set_bitrate(settings.bitrate)?;
+        encoder.configure(settings)?;
         Ok(encoder)
     }
 
-    /// Changes the bitrate, in bit/s, from the next frame on.
-    pub fn set_bitrate(&mut self, bitrate: u32) -> Result<(), OpusError> {
-        if bitrate != self.bitrate {
-            let bits = bitrate.clamp(6_000, 510_000) as i32;
-            self.encoder.set_bitrate(Bitrate::Bits(bits))?;
-            self.bitrate = bitrate;
+    /// How many channels it takes.
+    pub fn channels(&self) -> Channels {
+        self.channels
+    }
+
+    /// Encodes in another way from the next frame on.
+    ///
+    /// # Errors
+    /// libopus refuses.
+    pub fn configure(&mut self, settings: OpusSettings) -> Result<(), OpusError> {
+        if self.settings == Some(settings) {
+            return Ok(());
         }
+        let encoder = &mut self.encoder;
+        encoder.set_complexity(settings.complexity.min(10).into())?;
+        encoder.set_inband_fec(settings.fec)?;
+        encoder.set_packet_loss_perc(settings.expected_loss.min(100).into())?;
+        encoder.set_dtx(false)?;
+        let bits = settings
+            .bitrate_of(self.channels)
+            .clamp(MIN_BITRATE, MAX_BITRATE);
+        encoder.set_bitrate(Bitrate::Bits(bits as i32))?;
+        self.settings = Some(settings);
         Ok(())
     }
 
-    /// Encodes a frame and appends the packet to `out`; returns its bytes. An `independent` frame can be decoded
-    /// well without its predecessors, at the cost of some quality.
+    /// Encodes 20 ms (of two channels: left and right in turns) and appends the packet to `out`; returns its bytes. An
+    /// `independent` frame can be decoded well without its predecessors, at the cost of some quality.
+    ///
+    /// # Errors
+    /// libopus refuses.
     pub fn encode(
         &mut self,
-        frame: &Frame,
+        frame: &[f32],
         independent: bool,
         out: &mut Vec<u8>,
     ) -> Result<usize, OpusError> {
+        debug_assert_eq!(frame.len(), FRAME_SAMPLES * self.channels as usize);
         if independent != self.independent {
             self.encoder.set_prediction_disabled(independent)?;
             self.independent = independent;
@@ -196,6 +275,9 @@ impl OpusEncoder {
     }
 
     /// Forgets all it heard.
+    ///
+    /// # Errors
+    /// libopus refuses.
     pub fn reset(&mut self) -> Result<(), OpusError> {
         Ok(self.encoder.reset_state()?)
     }

@@ -24,7 +24,7 @@ impl Bench {
     fn new() -> Self {
         Bench {
             start: Instant::now(),
-            buffer: JitterBuffer::new(),
+            buffer: JitterBuffer::default(),
             tick: 0,
             pulls: Vec::new(),
         }
@@ -264,7 +264,7 @@ fn packets_of_10_to_60_ms_are_told_by_their_duration() {
         (0x10, 1920, 40),
         (0x18, 2880, 60),
     ] {
-        let mut buffer = JitterBuffer::new();
+        let mut buffer = JitterBuffer::default();
         let start = Instant::now();
         let (mut pulled, mut seq) = (0, 0u64);
         for at in 0..1000u64 {
@@ -340,7 +340,7 @@ fn a_source_that_is_not_played_keeps_up_with_time() {
 fn any_order_of_any_numbers_is_survived() {
     let mut random = Seeded::new(11);
     let start = Instant::now();
-    let mut buffer = JitterBuffer::new();
+    let mut buffer = JitterBuffer::default();
     for n in 0..20_000u64 {
         let wild = |random: &mut Seeded| (random.unit() * u32::MAX as f32) as u32;
         let seq = match (random.unit() * 4.0) as u32 {

@@ -51,14 +51,29 @@ impl Room {
 
     pub(super) fn type_tracks(&mut self, peer: PeerId, types: Vec<(String, SourceType)>) {
         let mut known = Vec::new();
-        let mut unknown = Vec::new();
+        let (mut unknown, mut pictures) = (Vec::new(), Vec::new());
         for (track_id, source) in types {
-            match self.track_of(peer, &track_id) {
-                Some(key) => known.push((key, source)),
-                None => unknown.push(track_id),
+            let Some(key) = self.track_of(peer, &track_id) else {
+                unknown.push(track_id);
+                continue;
+            };
+            let is_picture = (self.tracks.get(&key))
+                .is_some_and(|track| track.published.kind == MediaKind::Video);
+            if is_picture && source == SourceType::Music {
+                pictures.push(track_id);
+                known.push((key, SourceType::Media));
+            } else {
+                known.push((key, source));
             }
         }
         self.set_sources(known);
+        if !pictures.is_empty() {
+            let text = format!(
+                "tracks_added: only sound can be music, and this is a picture: {}",
+                list(&pictures)
+            );
+            self.refuse(peer, text);
+        }
         if !unknown.is_empty() {
             let text = format!("tracks_added: you publish no track {}", list(&unknown));
             self.refuse(peer, text);

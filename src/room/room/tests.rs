@@ -334,6 +334,35 @@ fn typing_a_track_twice_tells_the_others_only_of_a_change() {
 }
 
 #[test]
+fn music_is_media_to_the_others_and_only_sound_can_be_music() {
+    let mut bench = two_connected();
+    bench.publish(ANN, 1, "cam");
+    bench.told(ANN);
+    bench.type_as(ANN, "cam", SourceType::Music);
+    assert_eq!(
+        bench.error_to(ANN),
+        "tracks_added: only sound can be music, and this is a picture: cam"
+    );
+    let told = bench.told(BEN);
+    let [Notice::TracksAvailable(tracks)] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert_eq!(tracks[0].source, SourceType::Media);
+    bench.publish_kind(ANN, 2, "flute", MediaKind::Audio);
+    bench.told(ANN);
+    bench.take_commands();
+    bench.type_as(ANN, "flute", SourceType::Music);
+    assert_eq!(bench.told(ANN), []);
+    let commands = bench.take_commands();
+    assert!(
+        commands
+            .iter()
+            .any(|c| c.contains("SetSource") && c.contains("Music")),
+        "{commands:?}"
+    );
+}
+
+#[test]
 fn typing_a_track_that_is_not_published_names_it() {
     let mut bench = two_connected();
     bench.publish(ANN, 1, "cam");

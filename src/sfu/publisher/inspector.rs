@@ -28,7 +28,7 @@ impl Inspector {
     /// What a packet shows.
     pub fn inspect(&mut self, codec: Codec, payload: &[u8], descriptor: Option<&[u8]>) -> Shown {
         let mut shown = match codec {
-            Codec::Opus => {
+            Codec::Opus | Codec::G722 | Codec::Pcmu | Codec::Pcma => {
                 return Shown {
                     keyframe: true,
                     ..Shown::default()

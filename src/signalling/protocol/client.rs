@@ -134,7 +134,8 @@ fn track_types(data: Value) -> Result<Vec<(String, SourceType)>, ProtocolError> 
     let read_one = |(id, source): (String, String)| match source.as_str() {
         "media" => Ok((id, SourceType::Media)),
         "screen" => Ok((id, SourceType::Screen)),
-        _ => Err(bad(KIND, "a track's type is media or screen")),
+        "music" => Ok((id, SourceType::Music)),
+        _ => Err(bad(KIND, "a track's type is media, screen or music")),
     };
     types.into_iter().map(read_one).collect()
 }

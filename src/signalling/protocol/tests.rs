@@ -308,14 +308,19 @@ fn candidates_come_as_a_string_as_an_object_or_empty() {
 }
 
 #[test]
-fn track_types_are_media_or_screen() {
+fn track_types_are_media_or_screen_and_beyond_part_a_music() {
     assert_eq!(
-        read("tracks_added", json!({"a": "media", "b": "screen"})),
+        read(
+            "tracks_added",
+            json!({"a": "media", "b": "screen", "c": "music"})
+        ),
         Request::TrackTypes(vec![
             ("a".into(), SourceType::Media),
-            ("b".into(), SourceType::Screen)
+            ("b".into(), SourceType::Screen),
+            ("c".into(), SourceType::Music)
         ])
     );
+    assert_eq!(source_name(SourceType::Music), "media");
     for data in [
         json!({"a": "camera"}),
         json!({"a": 1}),

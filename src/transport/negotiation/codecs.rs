@@ -88,6 +88,8 @@ pub(super) struct Payload {
     pub rtx: Option<u8>,
     pub red: Option<RedPayload>,
     pub feedback: Feedback,
+    /// The client likes to receive two channels.
+    pub stereo: bool,
     /// Lower is better, and two payload types of one rank are the same configuration.
     rank: u8,
 }
@@ -100,6 +102,7 @@ impl Payload {
             codec: self.codec,
             rtx: self.rtx,
             red: self.red.map(|red| red.payload_type),
+            stereo: self.stereo,
             nack: self.feedback.nack,
             pli: self.feedback.pli,
             fir: self.feedback.fir,
@@ -118,6 +121,7 @@ impl Payload {
                 ..ours
             }),
             feedback: self.feedback.and(theirs.feedback),
+            stereo: theirs.stereo,
             ..self.clone()
         })
     }
@@ -147,10 +151,15 @@ impl Payload {
             return self.fmtp.clone();
         }
         // RFC 7587, section 6.1: who says that it sends stereo is told that stereo is welcome; nobody else is.
-        match parameter(&self.fmtp, "sprop-stereo") {
-            Some("1") => format!("{OPUS_FMTP};stereo=1"),
-            _ => OPUS_FMTP.to_owned(),
+        let mut fmtp = OPUS_FMTP.to_owned();
+        if parameter(&self.fmtp, "sprop-stereo") == Some("1") {
+            fmtp.push_str(";stereo=1");
         }
+        // And who likes to receive it may get it.
+        if self.stereo {
+            fmtp.push_str(";sprop-stereo=1");
+        }
+        fmtp
     }
 }
 
@@ -212,7 +221,10 @@ impl PayloadReader {
     }
 
     fn payload(&self, kind: MediaKind, payload_type: u8, listed: &[u8]) -> Option<Payload> {
-        let codec = accepted_codec(self.value(&self.rtpmap, payload_type)?)?;
+        let codec = match self.value(&self.rtpmap, payload_type) {
+            Some(rtpmap) => accepted_codec(rtpmap)?,
+            None => static_codec(payload_type)?,
+        };
         let fmtp = self.value(&self.fmtp, payload_type).unwrap_or_default();
         let rank = rank(codec, fmtp)?;
         let clean = fmtp.len() <= MAX_FMTP && fmtp.chars().all(|c| (' '..='~').contains(&c));
@@ -235,6 +247,7 @@ impl PayloadReader {
                 .find(|rtx| self.repairs(*rtx, payload_type)),
             red: self.red_of(payload_type, listed),
             feedback,
+            stereo: codec == Codec::Opus && parameter(fmtp, "stereo") == Some("1"),
             rank,
         })
     }
@@ -301,8 +314,19 @@ fn accepted_codec(rtpmap: &str) -> Option<Codec> {
     let codec = Codec::from_encoding_name(parts.next()?.trim())?;
     let clock: u32 = parts.next()?.trim().parse().ok()?;
     let channels = parts.next().unwrap_or("1").trim();
-    let right = clock == codec.clock_rate() && (codec != Codec::Opus || channels == "2");
-    right.then_some(codec)
+    let right = match codec {
+        Codec::Opus => channels == "2",
+        Codec::G722 | Codec::Pcmu | Codec::Pcma => channels == "1",
+        _ => true,
+    };
+    (right && clock == codec.clock_rate()).then_some(codec)
+}
+
+/// Payload types that mean something without an rtpmap (RFC 3551, section 6).
+fn static_codec(payload_type: u8) -> Option<Codec> {
+    [Codec::Pcmu, Codec::Pcma, Codec::G722]
+        .into_iter()
+        .find(|codec| standard_numbers(*codec).0 == payload_type)
 }
 
 /// The order of preference. `None`: a configuration that is not accepted.
@@ -326,6 +350,10 @@ fn rank(codec: Codec, fmtp: &str) -> Option<u8> {
         // Only 8 bit 4:2:0 (RFC 9628, section 6; AV1 RTP specification, section 7.2).
         Codec::Vp9 => (parameter(fmtp, "profile-id").unwrap_or("0") == "0").then_some(4),
         Codec::Av1 => (parameter(fmtp, "profile").unwrap_or("0") == "0").then_some(5),
+        // Behind Opus, the one with the wider band first.
+        Codec::G722 => Some(6),
+        Codec::Pcmu => Some(7),
+        Codec::Pcma => Some(8),
     }
 }
 
@@ -379,7 +407,7 @@ impl PayloadNumbers {
             Codec::Opus => OPUS_FMTP,
             Codec::H264 => H264_FMTP,
             Codec::Vp9 => "profile-id=0",
-            Codec::Vp8 | Codec::Av1 => "",
+            Codec::Vp8 | Codec::Av1 | Codec::G722 | Codec::Pcmu | Codec::Pcma => "",
         };
         let payload = Payload {
             payload_type,
@@ -394,6 +422,7 @@ impl PayloadNumbers {
                 MediaKind::Audio => Feedback::AUDIO,
                 MediaKind::Video => Feedback::ALL,
             },
+            stereo: false,
             rank: rank(codec, fmtp)?,
         };
         self.known.push(payload.clone());
@@ -418,6 +447,9 @@ fn bit(payload_type: u8) -> u128 {
 fn standard_numbers(codec: Codec) -> (u8, Option<u8>) {
     match codec {
         Codec::Opus => (111, None),
+        Codec::Pcmu => (0, None),
+        Codec::Pcma => (8, None),
+        Codec::G722 => (9, None),
         Codec::Vp8 => (96, Some(97)),
         Codec::Vp9 => (98, Some(99)),
         Codec::H264 => (108, Some(109)),

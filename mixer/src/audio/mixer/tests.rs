@@ -511,3 +511,6 @@ fn a_voice_under_a_header_of_silence_is_found_by_the_looks_that_go_round() {
     );
     assert!(heard > 30 * 50 * 3 / 4, "{heard} of 1500 ticks");
 }
+
+mod rates;
+mod stereo;

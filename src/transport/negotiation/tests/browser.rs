@@ -271,7 +271,7 @@ impl Browser {
             return Ok(());
         }
         let all: &[&str] = match (slot.media.as_str(), self.no_h264) {
-            ("audio", _) => &["111 opus/48000/2"],
+            ("audio", _) => &["111 opus/48000/2", "8 PCMA/8000"],
             (_, true) => &["96 VP8/90000", "97 rtx/90000"],
             _ => &[
                 "96 VP8/90000",

@@ -148,6 +148,107 @@ fn stereo_is_welcome_to_who_says_that_it_sends_stereo() {
 }
 
 #[test]
+fn who_likes_to_receive_stereo_is_known_by_its_answer() {
+    for stereo in [true, false] {
+        let mut bench = Bench::new(false);
+        bench.machine.add_sender(audio(1));
+        let sdp = offer_text(&bench.drain()).to_owned();
+        let answer = Browser::default().take_offer(&sdp).unwrap();
+        let plain = "a=rtpmap:111 opus/48000/2\r\n";
+        assert!(answer.contains(plain), "{answer}");
+        let answer = match stereo {
+            true => answer.replace(plain, &format!("{plain}a=fmtp:111 stereo=1\r\n")),
+            false => answer,
+        };
+        bench.answer(&answer).unwrap();
+        let outputs = bench.drain();
+        let (_, send) = lines(&outputs);
+        assert_eq!(send[0].payloads[0].stereo, stereo);
+    }
+}
+
+/// A client whose sound is what telephones send; `listed` are its payload types, `maps` what it says of them.
+fn telephone(listed: &str, maps: &str) -> String {
+    let begin = CHROMIUM_PUBLISH.find("m=audio").unwrap();
+    let end = CHROMIUM_PUBLISH.find("m=video").unwrap();
+    let kept = CHROMIUM_PUBLISH[begin..end].lines().filter(|line| {
+        let of_payload = ["a=rtpmap:", "a=fmtp:", "a=rtcp-fb:", "m=audio"];
+        !of_payload
+            .iter()
+            .any(|attribute| line.starts_with(attribute))
+    });
+    let mut audio = format!("m=audio 9 UDP/TLS/RTP/SAVPF {listed}\r\n");
+    for line in kept.chain(maps.lines()) {
+        audio.push_str(line);
+        audio.push_str("\r\n");
+    }
+    [&CHROMIUM_PUBLISH[..begin], &audio, &CHROMIUM_PUBLISH[end..]].concat()
+}
+
+#[test]
+fn telephones_are_received_behind_opus_the_wider_band_first_and_without_a_map_too() {
+    let maps = "a=rtpmap:0 PCMU/8000\na=rtpmap:8 PCMA/8000/1\na=rtpmap:9 G722/8000";
+    let opus = format!("{maps}\na=rtpmap:111 opus/48000/2");
+    for (listed, maps, taken) in [
+        ("0 8", maps, "0"),
+        ("8 0", "", "0"),
+        ("8", "", "8"),
+        ("0 8 9", maps, "9"),
+        ("0 9 111", &opus, "111"),
+        (
+            "13 0 126",
+            "a=rtpmap:13 CN/8000\na=rtpmap:126 telephone-event/8000",
+            "0",
+        ),
+    ] {
+        let mut bench = Bench::new(true);
+        bench.offer(&telephone(listed, maps)).unwrap();
+        let outputs = bench.drain();
+        let answer = answer_text(&outputs);
+        let line = format!("m=audio 9 UDP/TLS/RTP/SAVPF {taken}");
+        assert_eq!(m_lines(answer)[0], line, "{listed}");
+        let (receive, _) = lines(&outputs);
+        assert_eq!(receive[0].payloads[0].payload_type.to_string(), taken);
+    }
+    // Another clock is another thing.
+    let mut bench = Bench::new(true);
+    let wrong = telephone("100", "a=rtpmap:100 PCMU/16000");
+    bench.offer(&wrong).unwrap();
+    let outputs = bench.drain();
+    assert!(m_lines(answer_text(&outputs))[0].starts_with("m=audio 0 "));
+}
+
+#[test]
+fn the_sound_of_a_telephone_is_offered_and_who_cannot_decode_it_is_told_so() {
+    for decodes in [true, false] {
+        let mut bench = Bench::new(false);
+        bench.machine.add_sender(SenderSpec {
+            codec: Codec::Pcma,
+            ..audio(1)
+        });
+        let sdp = offer_text(&bench.drain()).to_owned();
+        assert!(sdp.contains("m=audio 9 UDP/TLS/RTP/SAVPF 8\r\n"), "{sdp}");
+        assert!(sdp.contains("a=rtpmap:8 PCMA/8000\r\n"), "{sdp}");
+        let mut answer = Browser::default().take_offer(&sdp).unwrap();
+        if !decodes {
+            assert!(answer.contains("PCMA/8000"));
+            answer = answer.replace("PCMA/8000", "X-PCMA/8000");
+        }
+        bench.answer(&answer).unwrap();
+        let outputs = bench.drain();
+        let refused = outputs.contains(&Output::SenderRefused {
+            sender: SenderId(1),
+            reason: "the client cannot decode PCMA".into(),
+        });
+        assert_eq!(refused, !decodes, "{outputs:?}");
+        if decodes {
+            let (_, send) = lines(&outputs);
+            assert_eq!(send[0].payloads[0].codec, Codec::Pcma);
+        }
+    }
+}
+
+#[test]
 fn a_camera_of_firefox_without_h264_is_received_as_vp8_with_its_ids_without_braces() {
     let mut bench = Bench::new(true);
     bench.offer(FIREFOX_PUBLISH).unwrap();
