@@ -32,6 +32,8 @@ struct Path {
     delay: u64,
     jitter: u64,
     loss: f64,
+    /// So long in each second the receiver has no processor: then it reads all that came at once.
+    stall: u64,
 }
 
 const GOOD: Path = Path {
@@ -40,6 +42,7 @@ const GOOD: Path = Path {
     delay: 25_000,
     jitter: 0,
     loss: 0.0,
+    stall: 0,
 };
 
 struct Link {
@@ -142,7 +145,10 @@ impl World {
 
 impl Client {
     fn step(&mut self, now: u64, at: Instant, link: &mut Link) {
-        self.receive(now, at);
+        if now % 1_000_000 >= link.path.stall {
+            self.receive(now, at);
+        }
+        self.hear(now, at);
         self.source(now, at, link);
         while let Some(held) = self.congestion.pacer.release(at) {
             self.send(now, at, link, held.packet.len());
@@ -181,6 +187,10 @@ impl Client {
         if !out.is_empty() {
             self.reports.push_back((now + 25_000, out));
         }
+    }
+
+    /// The sender's side of the feedback.
+    fn hear(&mut self, now: u64, at: Instant) {
         while self.reports.front().is_some_and(|front| front.0 <= now) {
             let (_, compound) = self.reports.pop_front().expect("there is a front");
             for packet in rtcp::packets(&compound) {
@@ -411,6 +421,21 @@ fn jitter_does_not_collapse_the_estimate() {
     println!("figures: jitter: lowest estimate {lowest}, {top:.2} of the time at the top");
     assert!(lowest > 500_000, "{lowest}");
     assert!(top > 0.8, "{top}");
+}
+
+#[test]
+fn a_receiver_without_a_processor_is_no_narrow_link() {
+    for stall in [60_000, 150_000] {
+        let mut world = World::new(Path { stall, ..GOOD }, 1);
+        world.run(60.0);
+        let seen = &world.clients[0].seen;
+        let (lowest, top) = (seen.lowest_estimate(5.0, 60.0), seen.share(5.0, 60.0, 2));
+        println!(
+            "figures: stalls of {stall} us: lowest estimate {lowest}, {top:.2} of the time at the top"
+        );
+        assert!(lowest > 1_000_000, "{lowest} with {stall}");
+        assert!(top > 0.95, "{top} with {stall}");
+    }
 }
 
 #[test]

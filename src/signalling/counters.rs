@@ -11,6 +11,8 @@ pub enum Refusal {
     TooLarge,
     /// A binary message.
     Binary,
+    /// Well formed, but it could not be carried out: the client was told why.
+    NotCarriedOut,
     /// The client did not get into its room.
     JoinRefused,
     /// More sockets than the server takes.
@@ -24,10 +26,11 @@ pub enum Refusal {
 }
 
 /// Every refusal, in the order of the counters.
-pub const REFUSALS: [(Refusal, &str); 8] = [
+pub const REFUSALS: [(Refusal, &str); 9] = [
     (Refusal::Malformed, "malformed"),
     (Refusal::TooLarge, "too_large"),
     (Refusal::Binary, "binary"),
+    (Refusal::NotCarriedOut, "not_carried_out"),
     (Refusal::JoinRefused, "join_refused"),
     (Refusal::TooManySockets, "too_many_sockets"),
     (Refusal::TooManyConnections, "too_many_connections"),

@@ -381,6 +381,9 @@ impl Outlet {
         if let Notice::Mode { delivery, .. } = &notice {
             self.welcome.delivery = *delivery;
         }
+        if matches!(notice, Notice::Error(_)) {
+            self.context.counters.count(Refusal::NotCarriedOut);
+        }
         ServerMessage::from_notice(notice, self.welcome.client_id, &self.welcome.room_id)
     }
 

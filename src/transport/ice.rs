@@ -43,7 +43,7 @@ const LOCAL_V6: SocketAddr = SocketAddr::new(
     9,
 );
 
-/// Remote candidates that signalling may add. Further ones are ignored: whatever address the peer really uses is
+/// Remote candidates that signalling may add. Further ones are refused: whatever address the peer really uses is
 /// learned from its checks.
 const MAX_SIGNALLED: usize = 64;
 /// Remote addresses, signalled and learned. Checks from further ones are dropped; a nomination from a further one
@@ -234,13 +234,13 @@ impl Ice {
     }
 
     /// Adds a signalled candidate, with or without `candidate:` before it. What cannot be used (TCP, mDNS names,
-    /// a second component, one too many) is left out silently: the peer's own checks show its address.
+    /// a second component) is left out silently: the peer's own checks show its address.
     pub(super) fn add_candidate(&mut self, line: &str) -> Result<(), TransportError> {
         let Some(candidate) = parse_candidate(line)? else {
             return Ok(());
         };
         if self.signalled >= MAX_SIGNALLED {
-            return Ok(());
+            return Err(TransportError::TooManyCandidates(MAX_SIGNALLED));
         }
         self.signalled += 1;
         self.agent

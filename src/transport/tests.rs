@@ -616,8 +616,16 @@ fn candidates_are_taken_or_left_out() {
         let refused = world.server.add_remote_candidate(wrong);
         assert_eq!(refused, Err(TransportError::BadCandidate), "{wrong}");
     }
-    for port in 1..300 {
+    let mut refused = 0;
+    for port in 1..=10_000 {
         let line = format!("candidate:1 1 udp 1 198.51.100.1 {port} typ host");
-        assert_eq!(world.server.add_remote_candidate(&line), Ok(()));
+        match world.server.add_remote_candidate(&line) {
+            Ok(()) => assert_eq!(refused, 0, "{port}"),
+            Err(error) => {
+                assert_eq!(error, TransportError::TooManyCandidates(64));
+                refused += 1;
+            }
+        }
     }
+    assert!((9_936..10_000).contains(&refused), "{refused}");
 }

@@ -87,6 +87,9 @@ pub enum TransportError {
     /// Not a candidate line.
     #[error("the candidate cannot be read")]
     BadCandidate,
+    /// One candidate more than are taken.
+    #[error("too many candidates: {0} are taken, and the rest is learned from the checks")]
+    TooManyCandidates(usize),
     /// A description without fingerprint.
     #[error("the description has no fingerprint")]
     NoFingerprint,

@@ -15,6 +15,7 @@ mod mixed_audio;
 mod old_page;
 mod pace;
 mod renegotiation;
+mod sending;
 mod simulcast;
 mod sound;
 mod voices;

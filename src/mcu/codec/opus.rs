@@ -161,7 +161,7 @@ pub struct OpusSettings {
     pub stereo_bitrate: u32,
     /// 0 to 10.
     pub complexity: u8,
-    /// In-band FEC: each packet may carry a coarse copy of the one before.
+    /// In-band FEC, of one channel only: each packet may carry a coarse copy of the one before.
     pub fec: bool,
     /// The loss that FEC is made for, in percent.
     pub expected_loss: u8,
@@ -215,8 +215,13 @@ impl OpusEncoder {
     /// # Errors
     /// libopus refuses.
     pub fn with_channels(settings: OpusSettings, channels: Channels) -> Result<Self, OpusError> {
+        // In-band FEC is of SILK, which makes one channel of two in the course of seconds: who takes two gets CELT.
+        let application = match channels {
+            Channels::Mono => Application::Voip,
+            Channels::Stereo => Application::Audio,
+        };
         let mut encoder = OpusEncoder {
-            encoder: opus::Encoder::new(SAMPLE_RATE, channels, Application::Voip)?,
+            encoder: opus::Encoder::new(SAMPLE_RATE, channels, application)?,
             channels,
             settings: None,
             independent: false,
@@ -240,7 +245,7 @@ impl OpusEncoder {
         }
         let encoder = &mut self.encoder;
         encoder.set_complexity(settings.complexity.min(10).into())?;
-        encoder.set_inband_fec(settings.fec)?;
+        encoder.set_inband_fec(settings.fec && self.channels == Channels::Mono)?;
         encoder.set_packet_loss_perc(settings.expected_loss.min(100).into())?;
         encoder.set_dtx(false)?;
         let bits = settings

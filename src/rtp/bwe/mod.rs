@@ -56,6 +56,9 @@ const REMB_HOLD: Duration = Duration::from_secs(4);
 /// jitter makes trends, too, but no queue.
 const UNUSUAL: f64 = 15.0;
 const USUAL: f64 = 5_000.0;
+/// Packets of which one without delay shows that there is no queue, whatever those before it met: a receiver that had
+/// no processor for a while reads what came meanwhile all at once.
+const FRESHEST: usize = 4;
 /// A probe's own queue explains a growing delay up to this, ms.
 const PROBE_QUEUE: f64 = 200.0;
 /// And for so long after its end, ms.
@@ -120,6 +123,8 @@ pub struct Estimator {
     queue: f64,
     /// The same over [`USUAL`].
     usual_queue: f64,
+    /// Delays above the lowest of the last packets, ms.
+    freshest: [f64; FRESHEST],
     /// When it was last taken in, ms.
     usual_at: f64,
     /// Unwrapped reference time, in its units.
@@ -154,6 +159,7 @@ impl Default for Estimator {
             base: BaseDelay::default(),
             queue: 0.0,
             usual_queue: 0.0,
+            freshest: [0.0; FRESHEST],
             usual_at: 0.0,
             reference: None,
             first_sent: None,
@@ -215,6 +221,8 @@ impl Estimator {
             let delay = arrival - packet.sent as i64;
             let above = (delay - self.base.update(at, delay)) as f64 / 1e3;
             self.queue += 0.1 * (above - self.queue);
+            self.freshest.rotate_left(1);
+            self.freshest[FRESHEST - 1] = above;
         }
         self.last_feedback = Some(now);
         self.silence_at = None;
@@ -229,7 +237,7 @@ impl Estimator {
         let millis = at as f64 / 1e3;
         let usage = match self.trendline.usage() {
             Usage::Over if self.probes_at(millis) && self.queue < PROBE_QUEUE => Usage::Under,
-            Usage::Over if self.queue < self.usual_queue + UNUSUAL => Usage::Normal,
+            Usage::Over if self.standing_queue() < self.usual_queue + UNUSUAL => Usage::Normal,
             usage => usage,
         };
         let passed = (millis - self.usual_at).clamp(0.0, USUAL);
@@ -250,6 +258,11 @@ impl Estimator {
             self.prober.handle_overuse(millis);
         }
         self.conclude(at);
+    }
+
+    /// What even the freshest packets met, ms.
+    fn standing_queue(&self) -> f64 {
+        self.freshest.iter().copied().fold(self.queue, f64::min)
     }
 
     /// A probe is out, or its queue has hardly drained.
@@ -347,7 +360,7 @@ impl Estimator {
     /// A queue that is much longer than usual has to drain, or everything behind it stays late: until it has, only a
     /// part of the rate is used.
     fn drain(&self) -> f64 {
-        let surplus = self.queue - self.usual_queue - DRAIN_FROM;
+        let surplus = self.standing_queue() - self.usual_queue - DRAIN_FROM;
         1.0 - (surplus / DRAIN_SCALE).clamp(0.0, MAX_DRAIN)
     }
 

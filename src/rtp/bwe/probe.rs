@@ -19,7 +19,7 @@ const INTERVAL: f64 = 2_500.0;
 const BACK_OFF: f64 = 1.3;
 const MAX_INTERVAL: f64 = 4_500.0;
 /// After overuse the queue is given time to drain, ms.
-const AFTER_OVERUSE: f64 = 2_000.0;
+const AFTER_OVERUSE: f64 = 1_500.0;
 /// A probe is given up when so much time has passed after its end, ms.
 const PATIENCE: f64 = 1_000.0;
 /// After a wide gap between two timer calls, the probe goes on from here instead of making up for all of it, ms.

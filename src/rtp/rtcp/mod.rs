@@ -128,19 +128,16 @@ fn read(raw: Raw<'_>) -> Result<Rtcp<'_>, Malformed> {
     let packet_type = raw.packet_type;
     let packet = match (packet_type, raw.count) {
         (SENDER_REPORT, count) => sender_report(raw.body, count),
-        (RECEIVER_REPORT, count) => raw.body.get(4..).map(|rest| Rtcp::ReceiverReport {
-            blocks: ReportBlocks::new(rest, count),
-        }),
-        (BYE, _) => Some(Rtcp::Bye {
-            ssrc: word(raw.body, 0).map(Ssrc),
-        }),
+        (RECEIVER_REPORT, count) => receiver_report(raw.body, count),
+        (BYE, count) => bye(raw.body, count),
         (TRANSPORT_FEEDBACK, 1) => nack(raw.body),
         (TRANSPORT_FEEDBACK, 15) => Feedback::parse(raw.body).map(Rtcp::TransportWide),
         (PAYLOAD_FEEDBACK, 1) => word(raw.body, 4).map(|media| Rtcp::Pli { media: Ssrc(media) }),
         (PAYLOAD_FEEDBACK, 4) => raw.body.get(8..).map(|rest| Rtcp::Fir {
             requests: FirRequests(rest),
         }),
-        (PAYLOAD_FEEDBACK, 15) => Some(remb(raw.body).unwrap_or(Rtcp::Other { packet_type })),
+        // Application layer feedback of any other kind is well formed.
+        (PAYLOAD_FEEDBACK, 15) if raw.body.get(8..12) == Some(b"REMB") => remb(raw.body),
         _ => Some(Rtcp::Other { packet_type }),
     };
     packet.ok_or(Malformed { packet_type })
@@ -153,13 +150,11 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
         .map(|bytes| u32::from_be_bytes(*bytes))
 }
 
-/// `None`: application layer feedback of another kind.
+/// `None`: fewer streams are there than it says.
 fn remb(body: &[u8]) -> Option<Rtcp<'_>> {
     let fci = body.get(8..)?;
-    let (head, _) = fci.split_first_chunk::<8>()?;
-    if &head[..4] != b"REMB" {
-        return None;
-    }
+    let (head, streams) = fci.split_first_chunk::<8>()?;
+    streams.get(..4 * usize::from(head[4]))?;
     let mantissa = u64::from(u32::from_be_bytes([0, head[5] & 3, head[6], head[7]]));
     let bps = mantissa.checked_shl(u32::from(head[5] >> 2)).unwrap_or(0);
     // What the shift has lost is beyond any link.
@@ -175,7 +170,20 @@ fn sender_report(body: &[u8], count: u8) -> Option<Rtcp<'_>> {
         ssrc: Ssrc(word(body, 0)?),
         ntp: Ntp(ntp),
         timestamp: word(body, 12)?,
-        blocks: ReportBlocks::new(body.get(24..)?, count),
+        blocks: ReportBlocks::new(body.get(24..)?, count)?,
+    })
+}
+
+fn receiver_report(body: &[u8], count: u8) -> Option<Rtcp<'_>> {
+    let blocks = ReportBlocks::new(body.get(4..)?, count)?;
+    Some(Rtcp::ReceiverReport { blocks })
+}
+
+/// `None`: fewer sources are there than it says.
+fn bye(body: &[u8], count: u8) -> Option<Rtcp<'_>> {
+    body.get(..4 * usize::from(count))?;
+    Some(Rtcp::Bye {
+        ssrc: word(body, 0).map(Ssrc),
     })
 }
 
@@ -231,9 +239,10 @@ impl ReportBlock {
 pub struct ReportBlocks<'a>(&'a [u8]);
 
 impl<'a> ReportBlocks<'a> {
-    fn new(rest: &'a [u8], count: u8) -> Self {
-        let size = (usize::from(count) * ReportBlock::SIZE).min(rest.len());
-        ReportBlocks(&rest[..size])
+    /// `None`: there are fewer than `count`.
+    fn new(rest: &'a [u8], count: u8) -> Option<Self> {
+        rest.get(..usize::from(count) * ReportBlock::SIZE)
+            .map(ReportBlocks)
     }
 }
 

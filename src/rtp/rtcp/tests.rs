@@ -96,6 +96,39 @@ fn a_cut_compound_gives_what_is_whole_and_then_an_error() {
 }
 
 #[test]
+fn what_says_that_more_follows_than_does_is_malformed() {
+    let packet = |count: u8, kind: u8, body: &[u8]| {
+        let words = (body.len() / 4) as u16;
+        [&[0x80 | count, kind], &words.to_be_bytes()[..], body].concat()
+    };
+    let remb = |streams: u8| {
+        let body = [&[7; 8], &b"REMB"[..], &[streams, 0, 0, 9, 0, 0, 0, 1]].concat();
+        packet(15, 206, &body)
+    };
+    for wrong in [
+        packet(2, 200, &[7; 24 + 24]),
+        packet(31, 201, &[7; 4 + 24]),
+        packet(2, 203, &[7; 4]),
+        remb(2),
+    ] {
+        let packet_type = wrong[1];
+        let read: Vec<_> = packets(&wrong).collect();
+        assert!(
+            matches!(read[..], [Err(Malformed { packet_type: found })] if found == packet_type)
+        );
+    }
+    for fine in [
+        packet(1, 200, &[7; 24 + 24]),
+        packet(1, 201, &[7; 4 + 24]),
+        packet(1, 203, &[7; 4]),
+        packet(0, 203, &[]),
+        remb(1),
+    ] {
+        assert!(packets(&fine).all(|packet| packet.is_ok()), "{fine:?}");
+    }
+}
+
+#[test]
 fn padding_is_not_read_as_content() {
     // A NACK of one pair, padded by one word.
     let out = [

@@ -61,6 +61,28 @@ fn a_wide_link_carries_the_best_and_a_narrow_one_what_fits() {
 }
 
 #[test]
+fn voices_come_before_any_picture_and_what_they_leave_no_room_for_is_told() {
+    let mut allocator = Allocator::default();
+    let (now, cameras) = (Instant::now(), [camera(1)]);
+    let quiet = allocator.allocate(now, budget(300_000), &cameras);
+    assert_eq!(chosen(&quiet), [Some(0)]);
+    let four = Budget {
+        voices: (4 * 32_000, 4),
+        ..budget(300_000)
+    };
+    let talk = allocator.allocate(now + ms(200), four, &cameras);
+    let Choice {
+        target,
+        bitrate,
+        changed,
+        limited,
+        ..
+    } = talk.choices[0];
+    assert_eq!((target, bitrate), (Target::Paused, 0));
+    assert!(changed && limited);
+}
+
+#[test]
 fn everybody_is_seen_before_anybody_is_seen_better() {
     let demands = [camera(1), camera(2), camera(3)];
     assert_eq!(once(600_000, &demands), [Some(0), Some(0), Some(0)]);

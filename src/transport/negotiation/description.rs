@@ -129,18 +129,15 @@ impl Description {
         if sdp.len() > MAX_SDP {
             return Err(NegotiationError::TooLong(sdp.len()));
         }
+        // Before it is parsed: that costs as much as the description is long.
+        let lines = sdp.lines().filter(|line| line.starts_with("m="));
+        check_count(lines.count(), max_lines)?;
         let parsed = SessionDescription::unmarshal(&mut Cursor::new(sdp))
             .map_err(|error| NegotiationError::NotADescription(excerpt(&error.to_string())))?;
-        let lines = parsed.media_descriptions.len();
-        if lines > max_lines {
-            return Err(NegotiationError::TooManyLines {
-                lines,
-                limit: max_lines,
-            });
-        }
-        if lines == 0 {
+        if parsed.media_descriptions.is_empty() {
             return Err(NegotiationError::NoLines);
         }
+        check_count(parsed.media_descriptions.len(), max_lines)?;
         let bundle = bundle_group(&parsed);
         let sections = parsed
             .media_descriptions
@@ -479,6 +476,13 @@ fn fingerprint(value: &str) -> Option<(String, String)> {
         algorithm.to_ascii_lowercase(),
         digest.trim().to_ascii_uppercase(),
     ))
+}
+
+fn check_count(lines: usize, limit: usize) -> Result<(), NegotiationError> {
+    if lines > limit {
+        return Err(NegotiationError::TooManyLines { lines, limit });
+    }
+    Ok(())
 }
 
 /// Of all m-lines: before BUNDLE is agreed a browser may list each m-line's own.

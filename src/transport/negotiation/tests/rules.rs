@@ -756,6 +756,10 @@ fn bad_descriptions_are_refused_with_a_sentence_and_change_nothing() {
             format!("{good}{}", "m=audio 0 RTP/SAVPF 0\r\n".repeat(255)),
             "257 m-lines are too many: 256 are allowed",
         ),
+        (
+            format!("{}nonsense", "m=audio\r\n".repeat(1000)),
+            "1000 m-lines are too many: 256 are allowed",
+        ),
     ];
     for (sdp, sentence) in cases {
         let error = bench.offer(&sdp).unwrap_err().to_string();
