@@ -4,14 +4,17 @@
 FROM rust:1-bookworm AS build
 # nasm: without it OpenH264 silently builds without its assembly and is three times slower.
 RUN apt-get update \
- && apt-get install -y --no-install-recommends cmake nasm g++ pkg-config \
+ && apt-get install -y --no-install-recommends cmake nasm g++ pkg-config libvpx-dev \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 RUN cargo build --release --locked --bin talksy-unit
 
-# The binary needs libc, libstdc++ and libgcc: apt itself brings them.
+# The binary needs libc, libstdc++ and libgcc, which apt itself brings, and libvpx.
 FROM debian:bookworm-slim
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends libvpx7 \
+ && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/talksy talksy
 COPY --from=build /src/target/release/talksy-unit /usr/local/bin/talksy-unit
 USER talksy

@@ -14,6 +14,7 @@ use talksy_unit::rtp::{opus, rtx, vp8, vp9};
 
 fuzz_target!(|data: &[u8]| {
     let mut depacketizer = Depacketizer::default();
+    let mut frames = vp8::Depacketizer::default();
     let mut packetizer = Packetizer::default();
     let mut structure = None;
     let (mut seq, mut timestamp) = (0, 0);
@@ -47,6 +48,10 @@ fuzz_target!(|data: &[u8]| {
         }
         seq += 1 + u64::from(flags >> 2 & 3);
         timestamp += u64::from(flags >> 1 & 1) * 3000;
+        frames.push(seq, timestamp, flags & 1 != 0, payload, |unit| {
+            assert!(!unit.data.is_empty() && unit.data.len() <= MAX_ACCESS_UNIT);
+            vp8::frame_size(unit.data);
+        });
         depacketizer.push(seq, timestamp, flags & 1 != 0, payload, |unit| {
             assert!(!unit.data.is_empty() && unit.data.len() <= MAX_ACCESS_UNIT);
             packetizer.packetize(unit.data, |payload, _| assert!(!payload.is_empty()));

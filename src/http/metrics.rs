@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::App;
+use crate::mcu::video::Load;
 use crate::reach::Reach;
 use crate::signalling::counters::REFUSALS;
 use crate::worker::WorkerFigures;
@@ -153,6 +154,15 @@ impl Sum {
             let labels = format!("kind=\"{kind}\"");
             self.count("talksy_codec_decodes_total", labels.clone(), decodes);
             self.count("talksy_codec_encodes_total", labels, encodes);
+        }
+        let late = String::new();
+        self.count("talksy_late_pictures_total", late, figures.late_pictures);
+        for (load, rooms) in Load::ALL.into_iter().zip(figures.loads) {
+            let labels = format!("load=\"{}\"", load.name());
+            self.count("talksy_picture_load_rooms", labels, rooms);
+        }
+        for (reason, count) in figures.decode_drops {
+            self.dropped("decode", reason, count);
         }
     }
 

@@ -1,16 +1,18 @@
-//! A room's mixed delivery: two jobs on the codec threads, fed by taps, heard by the worker.
+//! A room's mixed delivery: jobs on the codec threads, fed by taps, heard by the worker.
 //!
-//! The bus lives while somebody in the room is mixed. Dropping it ends both jobs, their decoders and encoders.
+//! One job makes the sound, one the pictures, and each source that is seen has one that decodes it. The bus lives while
+//! somebody in the room is mixed. Dropping it ends all jobs, their decoders and encoders.
 
 mod audio;
 mod video;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use audio::{AudioControl, AudioJob};
-use video::{VideoControl, VideoJob};
+use video::{LoadGauge, VideoControl, VideoJob};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
@@ -19,18 +21,17 @@ use talksy_mixer::video::Theme;
 
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::mcu::audio::{AudioMix, AudioMixConfig, AudioPacket, AudioRung, AudioTick, MixId};
-use crate::mcu::codec::SourceCodec;
+use crate::mcu::codec::{SourceCodec, VideoCodec};
 use crate::mcu::feed::VideoPacket;
 use crate::mcu::ladder::{Ladder, VideoRung};
 use crate::mcu::pool::Pool;
-use crate::mcu::video::{LayoutWish, Participant, VideoMix, VideoTick};
+use crate::mcu::video::{
+    DECODE_DROPS, Fed, Feed, LayoutWish, Load, Overload, Participant, VideoMix, VideoTick,
+};
 
 /// Audio packets waiting for the next tick of a room: 200 sources at 50 packets/s have 20 ms of room for a burst
 /// of 80 ms. When it is full the oldest goes: its turn to be played has passed first.
 pub const AUDIO_TAP: usize = 1024;
-/// Video packets waiting for the next picture of a room: 25 sources with a 60-packet keyframe each. When it is
-/// full the oldest goes, and its source asks for a keyframe.
-pub const VIDEO_TAP: usize = 2048;
 /// Control messages waiting; 4 a participant. When it is full the message is lost with an error in the log, which
 /// only a dead codec thread can bring about.
 pub const CONTROL_QUEUE: usize = 4096;
@@ -129,6 +130,20 @@ pub enum BusOutput {
         /// The tiles.
         layout: MixedLayout,
     },
+    /// How large this source is shown.
+    Shown {
+        /// Which source.
+        track: TrackKey,
+        /// Width and height of its largest tile; `None`: it is not to be seen, and its packets are not wanted.
+        size: Option<(u32, u32)>,
+    },
+    /// The codec threads are overloaded: everybody is to be given the lowest rung, or no longer.
+    LowestOnly {
+        /// In which room.
+        room: RoomKey,
+        /// Whether.
+        lowest_only: bool,
+    },
     /// The decoder of this source cannot go on without a keyframe.
     KeyframeWanted {
         /// Which source.
@@ -166,11 +181,14 @@ impl BusSender {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    fn send(&self, output: BusOutput) {
-        if self.queue.try_send(output).is_err() {
+    /// False: it was dropped.
+    fn send(&self, output: BusOutput) -> bool {
+        let sent = self.queue.try_send(output).is_ok();
+        if !sent {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
         (self.wake)();
+        sent
     }
 }
 
@@ -220,6 +238,12 @@ pub struct BusCounters {
     pub video_keyframes: AtomicU64,
     /// Tapped packets that a full tap displaced.
     pub displaced: AtomicU64,
+    /// What was not decoded, in the order of [`crate::mcu::video::VideoStats::decode_drops`].
+    pub decode_drops: [AtomicU64; DECODE_DROPS],
+    /// Pictures of the mix that were not done before their deadline.
+    pub late_pictures: AtomicU64,
+    /// Rooms by [`Load`], lightest first, as of now.
+    pub loads: [AtomicU64; Load::ALL.len()],
 }
 
 /// Brings one room's counter up to `count`, and the worker's total with it.
@@ -233,7 +257,7 @@ pub struct Bus {
     audio_control: Sender<AudioControl>,
     video_control: Sender<VideoControl>,
     audio_tap: Arc<ArrayQueue<(TrackKey, AudioPacket)>>,
-    video_tap: Arc<ArrayQueue<(TrackKey, VideoPacket)>>,
+    feeds: HashMap<TrackKey, Arc<Feed>>,
     counters: Arc<BusCounters>,
     totals: Arc<BusCounters>,
     broken: Arc<AtomicBool>,
@@ -255,7 +279,6 @@ impl Bus {
         let (audio_control, audio_commands) = crossbeam_channel::bounded(CONTROL_QUEUE);
         let (video_control, video_commands) = crossbeam_channel::bounded(CONTROL_QUEUE);
         let audio_tap = Arc::new(ArrayQueue::new(AUDIO_TAP));
-        let video_tap = Arc::new(ArrayQueue::new(VIDEO_TAP));
         let counters = Arc::new(BusCounters::default());
         let broken = Arc::new(AtomicBool::new(false));
         let totals = output.totals.clone();
@@ -275,10 +298,12 @@ impl Bus {
         let video = VideoJob {
             room,
             mix: picture,
-            sources: Vec::new(),
+            decoders: pools.video.spawner(),
             control: video_commands,
-            tap: video_tap.clone(),
             tick: VideoTick::default(),
+            overload: Overload::default(),
+            gauge: LoadGauge::new([counters.clone(), totals.clone()]),
+            lowest_only: false,
             output,
             counters: counters.clone(),
             _alive: Alive(broken.clone()),
@@ -289,7 +314,7 @@ impl Bus {
             audio_control,
             video_control,
             audio_tap,
-            video_tap,
+            feeds: HashMap::new(),
             counters,
             broken,
             totals,
@@ -319,16 +344,27 @@ impl Bus {
     }
 
     /// A camera or a screen.
-    pub fn add_video_source(&self, track: TrackKey, peer: PeerId, screen: bool) {
+    pub fn add_video_source(
+        &mut self,
+        track: TrackKey,
+        peer: PeerId,
+        screen: bool,
+        codec: VideoCodec,
+    ) {
+        let feed = Arc::new(Feed::default());
+        self.feeds.insert(track, feed.clone());
         self.video(VideoControl::AddSource {
             track,
             peer,
             screen,
+            codec,
+            feed,
         });
     }
 
     /// The track has ended.
-    pub fn remove_source(&self, track: TrackKey) {
+    pub fn remove_source(&mut self, track: TrackKey) {
+        self.feeds.remove(&track);
         self.audio(AudioControl::RemoveSource(track));
         self.video(VideoControl::RemoveSource(track));
     }
@@ -393,9 +429,11 @@ impl Bus {
         self.displaced(self.audio_tap.force_push((track, packet)).is_some());
     }
 
-    /// A packet of a source, for the next picture.
+    /// A packet of a source, for its decoder.
     pub fn push_video(&self, track: TrackKey, packet: VideoPacket) {
-        self.displaced(self.video_tap.force_push((track, packet)).is_some());
+        let feed = self.feeds.get(&track);
+        let fed = feed.map_or(Fed::Closed, |feed| feed.push(packet));
+        self.displaced(fed == Fed::Full);
     }
 
     fn displaced(&self, displaced: bool) {
@@ -433,3 +471,6 @@ fn drain<T>(queue: &Receiver<T>, mut apply: impl FnMut(T)) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,8 +21,8 @@ pub struct VideoPacket {
     pub timestamp: u32,
     /// Last packet of its picture.
     pub marker: bool,
-    /// Quarter turns clockwise that the picture needs (3GPP TS 26.114, CVO).
-    pub orientation: u8,
+    /// Quarter turns clockwise that the picture needs (3GPP TS 26.114, CVO). `None`: as before.
+    pub orientation: Option<u8>,
     /// When it came.
     pub arrival: Instant,
     /// RTP payload.
@@ -50,6 +50,11 @@ pub struct Reorder {
 }
 
 impl Reorder {
+    /// Packets that were taken and have not come out.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// Takes a packet in any order.
     pub fn push(&mut self, packet: VideoPacket) {
         if self.next.is_some_and(|next| packet.seq < next) {
@@ -88,7 +93,7 @@ mod tests {
             seq,
             timestamp: 0,
             marker: false,
-            orientation: 0,
+            orientation: None,
             arrival,
             payload: Bytes::new(),
         }

@@ -5,11 +5,11 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Instant;
 
-/// A piece of work that comes back: one room's audio tick, one room's picture.
+/// A piece of work that comes back: one room's audio tick, one room's picture, one source's decoder.
 pub trait Job: Send {
     /// Works once and says when it wants to be called again; `None` ends the job.
     fn run(&mut self, now: Instant) -> Option<Instant>;
@@ -68,6 +68,11 @@ impl Shared {
         // A job's panic is caught outside the lock, so the queue is whole even if the lock says otherwise.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn spawn(&self, deadline: Instant, job: Box<dyn Job>) {
+        self.lock().push(deadline, job);
+        self.changed.notify_one();
+    }
 }
 
 /// A set of threads with one queue of deadlines. The threads end when the last clone is dropped.
@@ -107,8 +112,25 @@ impl Pool {
 
     /// Hands over a job, to run for the first time at `deadline`.
     pub fn spawn(&self, deadline: Instant, job: Box<dyn Job>) {
-        self.shared.lock().push(deadline, job);
-        self.shared.changed.notify_one();
+        self.shared.spawn(deadline, job);
+    }
+
+    /// For jobs that start others.
+    pub fn spawner(&self) -> Spawner {
+        Spawner(Arc::downgrade(&self.shared))
+    }
+}
+
+/// Starts jobs, and does not keep the pool from ending.
+#[derive(Clone)]
+pub struct Spawner(Weak<Shared>);
+
+impl Spawner {
+    /// Hands over a job, to run at once. It is dropped if the pool has ended.
+    pub fn spawn_now(&self, job: Box<dyn Job>) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.spawn(Instant::now(), job);
+        }
     }
 }
 
@@ -200,6 +222,28 @@ mod tests {
         pool.spawn(Instant::now(), Box::new(Panics));
         pool.spawn(Instant::now(), Box::new(Count { left: 2, tell }));
         assert_eq!(hear.iter().count(), 2);
+    }
+
+    #[test]
+    fn a_job_may_start_others_and_keeps_no_pool_alive() {
+        struct Starts(Spawner, Option<mpsc::Sender<u32>>);
+        impl Job for Starts {
+            fn run(&mut self, now: Instant) -> Option<Instant> {
+                let tell = self.1.take()?;
+                self.0.spawn_now(Box::new(Count { left: 1, tell }));
+                Some(now + Duration::from_secs(3600))
+            }
+        }
+        let pool = Pool::start("test", 1).unwrap();
+        let (tell, hear) = mpsc::channel();
+        let starts = Starts(pool.spawner(), Some(tell));
+        let shared = Arc::downgrade(&pool.shared);
+        pool.spawn(Instant::now(), Box::new(starts));
+        assert_eq!(hear.iter().collect::<Vec<_>>(), [0]);
+        drop(pool);
+        while shared.strong_count() > 0 {
+            thread::yield_now();
+        }
     }
 
     #[test]

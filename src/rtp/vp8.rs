@@ -1,5 +1,19 @@
 //! The VP8 payload descriptor and the beginning of a keyframe (RFC 7741, sections 4.2 and 4.3; RFC 6386, section 9.1).
 
+mod depacketizer;
+
+pub use depacketizer::Depacketizer;
+
+/// Width and height in pixels of a keyframe, by its header. `None`: it is malformed, or no keyframe.
+pub fn frame_size(frame: &[u8]) -> Option<(u32, u32)> {
+    // Frame tag, start code, then two numbers of 14 bits with two bits of scaling each.
+    let &[tag, _, _, 0x9d, 0x01, 0x2a, w0, w1, h0, h1] = frame.first_chunk::<10>()? else {
+        return None;
+    };
+    let side = |low, high| u32::from(u16::from_le_bytes([low, high]) & 0x3fff);
+    (tag & 1 == 0).then(|| (side(w0, w1), side(h0, h1)))
+}
+
 /// A field that counts pictures: where it stands and how wide it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PictureId {
@@ -94,13 +108,7 @@ impl Descriptor {
         if !self.starts_keyframe(payload) {
             return None;
         }
-        // Frame tag, start code, then two numbers of 14 bits with two bits of scaling each.
-        let header = payload.get(self.length..)?.get(3..10)?;
-        let &[0x9d, 0x01, 0x2a, w0, w1, h0, h1] = header else {
-            return None;
-        };
-        let side = |low, high| u32::from(u16::from_le_bytes([low, high]) & 0x3fff);
-        Some((side(w0, w1), side(h0, h1)))
+        frame_size(payload.get(self.length..)?)
     }
 
     /// Puts other numbers into the payload of which this is the descriptor; what it does not have stays away.

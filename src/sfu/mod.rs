@@ -46,7 +46,7 @@ pub use publisher::Publisher;
 pub use redundant::Redundant;
 pub use speakers::{ELECTION, Passage, Sound, Speakers, VoiceId};
 pub use subscriber::{FeedbackCounters, SenderStats, Sending, Subscriber};
-pub use tap::{Tap, Tapped, layer_for_mixing};
+pub use tap::{Tap, Tapped, layer_for_tile};
 pub use target::{Layer, LayerFigures, LayerSet, MAX_LAYERS, Target};
 
 use std::time::Duration;

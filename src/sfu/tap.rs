@@ -6,8 +6,9 @@ use super::rewriter::{LeftOut, Rewriter};
 use super::selector::{Admission, Selector};
 use super::{DropReason, Layer, LayerFigures, Received, Target};
 
-/// Larger pictures are not taken where there is a smaller layer: no tile of the mixed picture shows more of them.
-const LARGEST: (u32, u32) = (640, 360);
+/// The share of a tile's pixels, in percent, that a layer must have to be good enough for it: what is missing is less than
+/// what the next layer, mostly four times as large, costs to decode.
+const ENOUGH: u64 = 60;
 
 /// A packet's place in the single stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,11 @@ impl Tap {
         self.selector.set_target(target)
     }
 
+    /// The layer whose keyframe helps; see [`super::Subscriber`]. `None`: nothing is wanted.
+    pub fn needed(&self) -> Option<Layer> {
+        self.selector.needed()
+    }
+
     /// The place of this packet, if it is taken. After [`DropReason::AwaitingKeyframe`] its layer is to be asked for
     /// one.
     pub fn take(&mut self, now: Instant, packet: &Received<'_>) -> Result<Tapped, DropReason> {
@@ -67,13 +73,20 @@ impl Tap {
     }
 }
 
-/// The best layer whose picture a mixed picture can use; the lowest where all are larger.
-pub fn layer_for_mixing(layers: &[LayerFigures]) -> Layer {
+/// The smallest layer that fills a tile of this width and height; the largest one where none does.
+pub fn layer_for_tile(layers: &[LayerFigures], tile: (u32, u32)) -> Layer {
     let area = |(width, height): (u32, u32)| u64::from(width) * u64::from(height);
-    let fits =
-        |figures: &&LayerFigures| figures.size.is_some_and(|size| area(size) <= area(LARGEST));
-    let best = layers.iter().rev().find(fits);
-    best.or(layers.first())
+    let fills = |figures: &&LayerFigures| {
+        figures
+            .size
+            .is_some_and(|size| area(size) * 100 >= area(tile) * ENOUGH)
+    };
+    let known = |figures: &&LayerFigures| figures.size.is_some();
+    let largest = || layers.iter().rev().find(known).or(layers.first());
+    layers
+        .iter()
+        .find(fills)
+        .or_else(largest)
         .map_or(Layer(0), |figures| figures.layer)
 }
 
@@ -87,29 +100,39 @@ mod tests {
     const TRACK: TrackKey = TrackKey(1);
 
     #[test]
-    fn a_mixed_picture_takes_what_fits_a_tile() {
+    fn a_tile_gets_the_smallest_layer_that_fills_it() {
         let figures = |layer, size| LayerFigures {
             layer: Layer(layer),
-            size: Some(size),
+            size,
             ..LayerFigures::default()
         };
-        let (low, mid, high) = (
-            figures(0, (320, 180)),
-            figures(1, (640, 360)),
-            figures(2, (1280, 720)),
-        );
-        assert_eq!(
-            layer_for_mixing(&[low, mid, high.clone()]),
-            Layer(1),
-            "the best that fits"
-        );
-        assert_eq!(layer_for_mixing(&[high]), Layer(2), "the only one");
-        let upright = figures(1, (360, 640));
-        assert_eq!(
-            layer_for_mixing(&[figures(0, (90, 160)), upright]),
-            Layer(1)
-        );
-        assert_eq!(layer_for_mixing(&[]), Layer(0));
+        let layers = [
+            figures(0, Some((320, 180))),
+            figures(1, Some((640, 360))),
+            figures(2, Some((1280, 720))),
+        ];
+        for (tile, layer) in [
+            ((128, 72), 0),
+            ((320, 180), 0),
+            ((400, 224), 0),
+            ((426, 240), 1),
+            ((640, 360), 1),
+            ((960, 540), 2),
+            ((1920, 1080), 2),
+        ] {
+            assert_eq!(layer_for_tile(&layers, tile), Layer(layer), "{tile:?}");
+        }
+        let upright = [
+            figures(0, Some((90, 160))),
+            figures(1, Some((360, 640))),
+            figures(2, None),
+        ];
+        assert_eq!(layer_for_tile(&upright, (640, 360)), Layer(1));
+        assert_eq!(layer_for_tile(&upright, (1920, 1080)), Layer(1));
+        let unknown = [figures(0, None), figures(1, None)];
+        assert_eq!(layer_for_tile(&unknown, (640, 360)), Layer(0));
+        assert_eq!(layer_for_tile(&layers[2..], (16, 16)), Layer(2));
+        assert_eq!(layer_for_tile(&[], (16, 16)), Layer(0));
     }
 
     #[test]

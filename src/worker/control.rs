@@ -287,7 +287,7 @@ impl Worker {
         };
         // The bus treats screens and their sound differently: it takes the source anew.
         if std::mem::take(&mut track.tapped)
-            && let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref())
+            && let Some(bus) = self.rooms.get_mut(&room).and_then(|room| room.bus.as_mut())
         {
             bus.remove_source(key);
         }

@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::rtp::params::{Codec, MediaKind, SendLine, Ssrc};
-use crate::sfu::{Layer, Received, Tap, Target, layer_for_mixing};
+use crate::sfu::{Layer, Received, Tap};
 use crate::transport::negotiation::{SenderId, SenderSpec};
 use crate::worker::Event;
 use crate::worker::demux::Slot;
+use crate::worker::mixed::{UNTOLD_TILE, aim};
 use crate::worker::session::Forwarding;
 use crate::worker::state::{Forwarded, Peer, Track};
 use crate::worker::thread::Worker;
@@ -70,6 +71,7 @@ impl Worker {
             muted: false,
             tapped: false,
             tap: Tap::default(),
+            tile: Some(UNTOLD_TILE),
             voice: None,
             withheld: false,
             subscribers: Vec::new(),
@@ -104,8 +106,8 @@ impl Worker {
         }
         if let Some(bus) = self
             .rooms
-            .get(&track.room)
-            .and_then(|room| room.bus.as_ref())
+            .get_mut(&track.room)
+            .and_then(|room| room.bus.as_mut())
         {
             bus.remove_source(key);
         }
@@ -323,12 +325,7 @@ impl Worker {
                 && let Some(peer) = self.peers.get_mut(track.publisher)
             {
                 // Its size may be another now.
-                let layers = peer.session.publisher.layers(now, packet.track);
-                let layer = layer_for_mixing(&layers);
-                track.tap.set_target(Target::UpTo {
-                    layer,
-                    temporal: u8::MAX,
-                });
+                aim(track, &mut peer.session.publisher, now);
             }
             wants_keyframe |= super::mixed::tap(bus, &mut track.tap, now, packet);
         }

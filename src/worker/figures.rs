@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::ids::TrackKey;
 use crate::mcu::ladder::Ladder;
+use crate::mcu::video::{DECODE_DROPS, Load, VideoStats};
 use crate::rtp::params::MediaKind;
 use crate::sfu::{DropCounters, Layer, SenderStats};
 use crate::stats::{PeerStats, SentTrackStats};
@@ -54,6 +55,12 @@ pub struct WorkerFigures {
     pub audio_codec: (u64, u64),
     /// Pictures decoded and encoded.
     pub video_codec: (u64, u64),
+    /// What was not decoded, with names.
+    pub decode_drops: [(&'static str, u64); DECODE_DROPS],
+    /// Pictures of mixes that were done after their deadline.
+    pub late_pictures: u64,
+    /// Mixed rooms by what is made of their picture, as of now.
+    pub loads: [u64; Load::ALL.len()],
 }
 
 impl WorkerFigures {
@@ -94,6 +101,12 @@ impl Worker {
         figures.displaced = count(&codecs.displaced);
         figures.audio_codec = (count(&codecs.audio_decodes), count(&codecs.audio_encodes));
         figures.video_codec = (count(&codecs.video_decodes), count(&codecs.video_encodes));
+        figures.decode_drops = VideoStats::default().decode_drops();
+        for (drops, counter) in figures.decode_drops.iter_mut().zip(&codecs.decode_drops) {
+            drops.1 = count(counter);
+        }
+        figures.late_pictures = count(&codecs.late_pictures);
+        figures.loads = codecs.loads.each_ref().map(count);
         figures
     }
 }

@@ -14,18 +14,37 @@ use crate::mcu::ladder::VideoRung;
 use crate::mcu::video::Participant;
 use crate::rtp::ntp::Ntp;
 use crate::rtp::params::{Codec, MediaKind, SendLine};
-use crate::sfu::{DropReason, Layer, LayerSet, Received, SenderClock, Tap};
-use crate::worker::delivery::{BEST_LAYER, Carried, close_sender, open_sender};
+use crate::sfu::{
+    DropReason, Layer, LayerSet, Publisher, Received, SenderClock, Tap, Target, layer_for_tile,
+};
+use crate::worker::delivery::{Carried, close_sender, open_sender};
 use crate::worker::demux::Slot;
 use crate::worker::figures::mixed_track_id;
 use crate::worker::rungs::{audio_rung, first_rung, target_of};
 use crate::worker::session::Forwarding;
-use crate::worker::state::{MixedSender, MixedView, Peer, is_mixable};
+use crate::worker::state::{MixedSender, MixedView, Peer, Track, video_codec};
 use crate::worker::thread::Worker;
 use crate::worker::{Event, LayoutWish, MixedLayout, SourceType};
 
 /// Stream and track ids of the mixed tracks.
 pub(super) const MIXED_STREAM: &str = "mixed";
+
+/// Taken for the tile of a picture until the bus has told its size.
+pub(super) const UNTOLD_TILE: (u32, u32) = (640, 360);
+
+/// Lets the bus have the layer that fits the track's tile, and nothing where there is no tile. What it has goes on until a
+/// keyframe of the returned layer is there.
+pub(super) fn aim(track: &mut Track, publisher: &mut Publisher, now: Instant) -> Option<Layer> {
+    let target = match track.tile {
+        None => Target::Paused,
+        Some(_) if !track.info.simulcast => Target::BEST,
+        Some(tile) => Target::UpTo {
+            layer: layer_for_tile(&publisher.layers(now, track.info.key), tile),
+            temporal: u8::MAX,
+        },
+    };
+    track.tap.set_target(target)
+}
 
 /// Hands a copy of a packet to the codec threads, if it is of the layer that they take. True: nothing goes there before
 /// a keyframe of the packet's layer.
@@ -50,18 +69,18 @@ pub(super) fn tap(bus: &Bus, tap: &mut Tap, now: Instant, packet: &Received<'_>)
                 payload,
             },
         ),
-        Codec::H264 => bus.push_video(
+        Codec::H264 | Codec::Vp8 => bus.push_video(
             packet.track,
             VideoPacket {
                 seq: place.seq,
                 timestamp,
                 marker: packet.marker,
-                orientation: packet.orientation.unwrap_or(0),
+                orientation: packet.orientation,
                 arrival: now,
                 payload,
             },
         ),
-        Codec::Vp8 | Codec::Vp9 | Codec::Av1 => {}
+        Codec::Vp9 | Codec::Av1 => {}
     }
     false
 }
@@ -219,6 +238,7 @@ impl Worker {
             tracks.filter(|track| track.room == key).for_each(|track| {
                 track.tapped = false;
                 track.tap = Tap::default();
+                track.tile = Some(UNTOLD_TILE);
             });
         }
         if !is_wanted {
@@ -260,13 +280,15 @@ impl Worker {
                 let is_video = track.info.kind == MediaKind::Video;
                 muted &= is_video || track.muted;
                 camera_off &= !is_video || track.muted || track.source == SourceType::Screen;
-                let is_mixed = is_mixable(track.info.codec) && (is_watched || !is_video);
-                if std::mem::replace(&mut track.tapped, is_mixed) == is_mixed {
+                if is_video && !is_watched {
+                    if std::mem::take(&mut track.tapped) {
+                        track.tap = Tap::default();
+                        track.tile = Some(UNTOLD_TILE);
+                        bus.remove_source(*track_key);
+                    }
                     continue;
                 }
-                if !is_mixed {
-                    track.tap = Tap::default();
-                    bus.remove_source(*track_key);
+                if track.tapped {
                     continue;
                 }
                 let screen = track.source == SourceType::Screen;
@@ -277,8 +299,12 @@ impl Worker {
                             bus.set_codec(*track_key, codec);
                         }
                     }
-                    MediaKind::Video => bus.add_video_source(*track_key, peer.id, screen),
+                    MediaKind::Video => match video_codec(track.info.codec) {
+                        Some(codec) => bus.add_video_source(*track_key, peer.id, screen, codec),
+                        None => continue,
+                    },
                 }
+                track.tapped = true;
                 if track.muted {
                     bus.set_muted(*track_key, true);
                 }
@@ -349,11 +375,36 @@ impl Worker {
                 self.send_picture(now, room, rung, timestamp, keyframe, &access_unit);
             }
             BusOutput::Layout { room, rung, layout } => self.on_layout(room, rung, layout),
-            BusOutput::KeyframeWanted { track } => {
-                if let Some(room) = self.tracks.get(&track).map(|track| track.room) {
-                    self.request_keyframe(now, room, track, BEST_LAYER);
+            BusOutput::Shown { track, size } => self.on_shown(now, track, size),
+            BusOutput::LowestOnly { room, lowest_only } => {
+                // The next allocations obey.
+                if let Some(room) = self.rooms.get_mut(&room) {
+                    room.lowest_only = lowest_only && room.bus.is_some();
                 }
             }
+            BusOutput::KeyframeWanted { track } => {
+                let wanted = self.tracks.get(&track);
+                if let Some((room, layer)) =
+                    wanted.and_then(|track| Some((track.room, track.tap.needed()?)))
+                {
+                    self.request_keyframe(now, room, track, layer);
+                }
+            }
+        }
+    }
+
+    /// The bus shows a track larger or smaller than before, or not at all.
+    fn on_shown(&mut self, now: Instant, key: TrackKey, size: Option<(u32, u32)>) {
+        let Some(track) = self.tracks.get_mut(&key).filter(|track| track.tapped) else {
+            return;
+        };
+        track.tile = size;
+        let room = track.room;
+        let Some(peer) = self.peers.get_mut(track.publisher) else {
+            return;
+        };
+        if let Some(layer) = aim(track, &mut peer.session.publisher, now) {
+            self.request_keyframe(now, room, key, layer);
         }
     }
 

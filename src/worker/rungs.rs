@@ -158,6 +158,15 @@ fn bitrate(nominal: u32, now: u32, slowest: u64) -> Option<u32> {
     is_news.then_some(wanted)
 }
 
+/// What the codec threads can still make where they are overloaded: a picture of the lowest quality.
+fn lowest(ladder: &Ladder, rung: Rung) -> Rung {
+    let video = rung.video.map(|video| VideoRung {
+        step: video.step.min(ladder.best_of(0)),
+        ..video
+    });
+    Rung { video, ..rung }
+}
+
 /// What the picture's sender is to carry of it.
 pub(super) fn target_of(rung: Rung) -> Target {
     rung.video.map_or(Target::Paused, |rung| Target::UpTo {
@@ -234,6 +243,11 @@ impl Worker {
         let (id, key) = (peer.id, peer.room);
         let Some(view) = &mut peer.receiving.picture else {
             return;
+        };
+        let overloaded = self.rooms.get(&key).is_some_and(|room| room.lowest_only);
+        let rung = match overloaded {
+            true => lowest(&self.codecs.ladder, rung),
+            false => rung,
         };
         let before = std::mem::replace(&mut view.rung, rung);
         let view = *view;
@@ -361,6 +375,20 @@ mod tests {
             assert_eq!(bound(quality), up_to(step));
         }
         assert_eq!(bound(Target::Paused), Target::Paused);
+    }
+
+    #[test]
+    fn overloaded_threads_make_the_lowest_quality_at_most() {
+        let ladder = Ladder::default();
+        let step = |step: Option<u8>| {
+            let video = step.map(|step| VideoRung { step, shape: WIDE });
+            let audio = AudioRung::Normal;
+            lowest(&ladder, Rung { video, audio })
+                .video
+                .map(|video| video.step)
+        };
+        let steps = [Some(5), Some(2), Some(1), Some(0), None].map(step);
+        assert_eq!(steps, [Some(1), Some(1), Some(1), Some(0), None]);
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::time::Instant;
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::mcu::audio::MixId;
 use crate::mcu::bus::{Bus, Rung};
+use crate::mcu::codec::VideoCodec;
 use crate::mcu::ladder::{MAX_STEPS, Shape, VideoRung};
-use crate::rtp::params::{Codec, MediaKind};
+use crate::rtp::params::Codec;
 use crate::rtp::unwrap::TimestampUnwrapper;
 use crate::sfu::{Layer, SenderClock, Tap, Target, VoiceId};
 use crate::worker::bandwidth::Bandwidth;
@@ -191,6 +192,8 @@ pub struct Track {
     pub tapped: bool,
     /// What of it the bus hears or sees.
     pub tap: Tap,
+    /// The largest tile that shows it, in pixels. `None`: the bus has no use for it.
+    pub tile: Option<(u32, u32)>,
     /// Its place among the room's voices; `None` for pictures.
     pub voice: Option<VoiceId>,
     /// Not forwarded now: other voices are louder, or others spoke later.
@@ -268,6 +271,8 @@ pub struct MediaRoom {
     pub layouts: HashMap<VideoRung, MixedLayout>,
     /// How the picture is to be divided.
     pub layout_wish: LayoutWish,
+    /// Everybody gets the lowest rung: the codec threads are overloaded.
+    pub lowest_only: bool,
 }
 
 impl MediaRoom {
@@ -287,6 +292,7 @@ impl MediaRoom {
             bitrates: HashMap::new(),
             layouts: HashMap::new(),
             layout_wish: LayoutWish::default(),
+            lowest_only: false,
         }
     }
 
@@ -328,6 +334,7 @@ impl MediaRoom {
     /// The mix ends with all of its streams: another one begins at time zero, as other tracks.
     pub fn end_mix(&mut self) {
         self.bus = None;
+        self.lowest_only = false;
         self.audio.clear();
         self.pictures.clear();
         self.bitrates.clear();
@@ -371,9 +378,13 @@ impl MediaRoom {
     }
 }
 
-/// Can the mixer decode it?
-pub fn is_mixable(codec: Codec) -> bool {
-    codec.kind() == MediaKind::Audio || codec == Codec::H264
+/// What decodes it for the mixed picture, if anything.
+pub fn video_codec(codec: Codec) -> Option<VideoCodec> {
+    match codec {
+        Codec::H264 => Some(VideoCodec::H264),
+        Codec::Vp8 => Some(VideoCodec::Vp8),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -173,16 +173,24 @@ fn vp8_track(stream_id: &str, ssrc: u32) -> Arc<TrackLocalStaticSample> {
     Arc::new(TrackLocalStaticSample::new(Instant::now(), media).unwrap())
 }
 
-/// Every tenth picture is a keyframe (RFC 6386, section 9.1: the lowest bit of its first byte is 0).
+/// Real pictures, 160x90, over and over; the first of twelve is a keyframe.
+const RECORDED: &[u8] = include_bytes!("../../src/mcu/video/tests/media/vp8_160x90.ivf");
+
+/// The frames of an IVF file: a header of 32 bytes, then each behind its size and its time.
+fn recorded() -> Vec<Vec<u8>> {
+    let (mut rest, mut frames) = (&RECORDED[32..], Vec::new());
+    while let Some((size, tail)) = rest.split_first_chunk::<4>() {
+        let (frame, tail) = tail[8..].split_at(u32::from_le_bytes(*size) as usize);
+        frames.push(frame.to_vec());
+        rest = tail;
+    }
+    frames
+}
+
 async fn send(track: Arc<TrackLocalStaticSample>, ssrc: u32) {
     let mut ticks = tokio::time::interval(INTERVAL);
-    for n in 0u64.. {
+    for frame in recorded().into_iter().cycle() {
         ticks.tick().await;
-        let mut frame = vec![0x11, 2, 0, 0, 0, 0, 0, 0, 0, 0];
-        if n.is_multiple_of(10) {
-            frame = vec![0x10, 2, 0, 0x9d, 1, 0x2a, 64, 1, 240, 0];
-        }
-        frame.resize(600, 7);
         let sample = Sample {
             data: frame.into(),
             duration: INTERVAL,

@@ -1,22 +1,21 @@
 //! The picture's half of a bus.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
-use crossbeam_queue::ArrayQueue;
 
 use super::{
     Alive, BusCounters, BusOutput, BusSender, LayoutTile, MixedLayout, PICTURE_INTERVAL, drain,
     raise,
 };
 use crate::ids::{PeerId, RoomKey, TrackKey};
-use crate::mcu::feed::VideoPacket;
+use crate::mcu::codec::VideoCodec;
 use crate::mcu::ladder::VideoRung;
-use crate::mcu::pool::Job;
-use crate::mcu::source::VideoSource;
-use crate::mcu::video::{LayoutWish, Participant, VideoMix, VideoTick};
+use crate::mcu::pool::{Job, Spawner};
+use crate::mcu::video::{Feed, LayoutWish, Load, Overload, Participant, VideoMix, VideoTick};
 
 /// What the worker says to it.
 pub(super) enum VideoControl {
@@ -24,6 +23,8 @@ pub(super) enum VideoControl {
         track: TrackKey,
         peer: PeerId,
         screen: bool,
+        codec: VideoCodec,
+        feed: Arc<Feed>,
     },
     RemoveSource(TrackKey),
     Muted(TrackKey, bool),
@@ -35,34 +36,68 @@ pub(super) enum VideoControl {
     Keyframe(VideoRung),
 }
 
+/// Counts the room among those with its load, as long as it lives.
+pub(super) struct LoadGauge {
+    load: Load,
+    counters: [Arc<BusCounters>; 2],
+}
+
+impl LoadGauge {
+    pub(super) fn new(counters: [Arc<BusCounters>; 2]) -> Self {
+        let gauge = LoadGauge {
+            load: Load::Normal,
+            counters,
+        };
+        gauge.each(|rooms| rooms.fetch_add(1, Ordering::Relaxed));
+        gauge
+    }
+
+    fn set(&mut self, load: Load) {
+        self.each(|rooms| rooms.fetch_sub(1, Ordering::Relaxed));
+        self.load = load;
+        self.each(|rooms| rooms.fetch_add(1, Ordering::Relaxed));
+    }
+
+    fn each(&self, change: impl Fn(&AtomicU64) -> u64) {
+        for counters in &self.counters {
+            change(&counters.loads[self.load as usize]);
+        }
+    }
+}
+
+impl Drop for LoadGauge {
+    fn drop(&mut self) {
+        self.each(|rooms| rooms.fetch_sub(1, Ordering::Relaxed));
+    }
+}
+
 /// Runs when a rung's picture is due.
 pub(super) struct VideoJob {
     pub(super) room: RoomKey,
     pub(super) mix: VideoMix,
-    pub(super) sources: Vec<VideoSource>,
+    pub(super) decoders: Spawner,
     pub(super) control: Receiver<VideoControl>,
-    pub(super) tap: Arc<ArrayQueue<(TrackKey, VideoPacket)>>,
     pub(super) tick: VideoTick,
+    pub(super) overload: Overload,
+    pub(super) gauge: LoadGauge,
+    /// What the worker was told last.
+    pub(super) lowest_only: bool,
     pub(super) output: BusSender,
     pub(super) counters: Arc<BusCounters>,
     pub(super) _alive: Alive,
 }
 
 impl VideoJob {
-    fn apply(mix: &mut VideoMix, sources: &mut Vec<VideoSource>, control: VideoControl) {
+    fn apply(mix: &mut VideoMix, decoders: &Spawner, control: VideoControl) {
         match control {
             VideoControl::AddSource {
                 track,
                 peer,
                 screen,
-            } => {
-                mix.add_source(track, peer, screen);
-                sources.push(VideoSource::new(track));
-            }
-            VideoControl::RemoveSource(track) => {
-                mix.remove_source(track);
-                sources.retain(|source| source.track() != track);
-            }
+                codec,
+                feed,
+            } => mix.add_fed_source(track, peer, screen, (codec, feed), decoders.clone()),
+            VideoControl::RemoveSource(track) => mix.remove_source(track),
             VideoControl::Muted(track, muted) => mix.set_muted(track, muted),
             VideoControl::Participants(participants) => mix.set_participants(participants),
             VideoControl::Layout(wish) => mix.set_layout(wish),
@@ -70,6 +105,45 @@ impl VideoJob {
             VideoControl::RemoveListener(peer) => mix.remove_listener(peer),
             VideoControl::Bitrate(rung, bps) => mix.set_bitrate(rung, bps),
             VideoControl::Keyframe(rung) => mix.request_keyframe(rung),
+        }
+    }
+
+    /// A tick is done. One that comes after its deadline is late, and where many are, less is made of the picture.
+    fn watch_deadline(&mut self, deadline: Instant) {
+        let now = Instant::now();
+        let late = now > deadline;
+        for counters in [&*self.counters, &*self.output.totals] {
+            let late = u64::from(late);
+            counters.late_pictures.fetch_add(late, Ordering::Relaxed);
+        }
+        let before = self.overload.load();
+        let changed = self.overload.tick(now, late);
+        let lowest_only = self.overload.load() == Load::LowestOnly;
+        if lowest_only != self.lowest_only {
+            let room = self.room;
+            // Said again with the next picture, if it gets lost.
+            let said = self
+                .output
+                .send(BusOutput::LowestOnly { room, lowest_only });
+            self.lowest_only ^= said;
+        }
+        let Some(load) = changed else {
+            return;
+        };
+        self.gauge.set(load);
+        self.mix.set_load(load);
+        let (room, load_name) = (self.room, load.name());
+        match load > before {
+            true => tracing::warn!(
+                ?room,
+                load = load_name,
+                "pictures are late: less is made of them"
+            ),
+            false => tracing::info!(
+                ?room,
+                load = load_name,
+                "pictures are in time: more is made of them"
+            ),
         }
     }
 
@@ -99,21 +173,18 @@ impl VideoJob {
 
 impl Job for VideoJob {
     fn run(&mut self, now: Instant) -> Option<Instant> {
-        let (mix, sources) = (&mut self.mix, &mut self.sources);
-        if !drain(&self.control, |control| Self::apply(mix, sources, control)) {
+        let (mix, decoders) = (&mut self.mix, &self.decoders);
+        if !drain(&self.control, |control| Self::apply(mix, decoders, control)) {
             return None;
         }
-        while let Some((track, packet)) = self.tap.pop() {
-            if let Some(source) = sources.iter_mut().find(|source| source.track() == track) {
-                source.push(packet);
-            }
-        }
-        for source in sources.iter_mut() {
-            while let Some(unit) = source.pop(now) {
-                mix.push(source.track(), unit);
-            }
-        }
+        let due = mix.next_tick(now).filter(|due| *due <= now);
         mix.tick(now, &mut self.tick);
+        let deadline = due.and_then(|due| mix.deadline(due));
+        let output = &self.output;
+        mix.tell_shown(|track, size| {
+            let size = size.map(|size| (size.width as u32, size.height as u32));
+            output.send(BusOutput::Shown { track, size })
+        });
         let stats = mix.stats();
         raise(
             &self.counters.video_decodes,
@@ -130,6 +201,10 @@ impl Job for VideoJob {
             &self.output.totals.video_keyframes,
             stats.keyframes,
         );
+        for (at, (_, count)) in stats.decode_drops().into_iter().enumerate() {
+            let total = &self.output.totals.decode_drops[at];
+            raise(&self.counters.decode_drops[at], total, count);
+        }
         for track in self.mix.keyframe_wishes() {
             self.output.send(BusOutput::KeyframeWanted { track });
         }
@@ -144,6 +219,9 @@ impl Job for VideoJob {
                 keyframe: frame.keyframe,
                 access_unit: Bytes::copy_from_slice(access_unit),
             });
+        }
+        if let Some(deadline) = deadline {
+            self.watch_deadline(deadline);
         }
         // The rungs keep their own beat; control messages are looked at once a picture at least.
         let due = self.mix.next_tick(now);

@@ -3,7 +3,14 @@
 pub mod h264;
 mod openh264_raw;
 pub mod opus;
+mod picture;
 pub mod telephone;
+pub mod vp8;
+mod vpx_raw;
+
+#[cfg(test)]
+pub use picture::STUCK_FOR;
+pub use picture::{Decoded, PictureDecoder, Undecodable, VideoCodec};
 
 use self::telephone::TelephoneCodec;
 use crate::rtp::params::Codec;

@@ -2,9 +2,19 @@
 //!
 //! [`VideoMix`] has no threads and no clock: whoever owns it pushes access units in, calls [`VideoMix::tick`] when
 //! [`VideoMix::next_tick`] says so, sends what the tick has encoded, and passes [`VideoMix::keyframe_wishes`] on
-//! to the senders. Each source is decoded once, each rung in use is composed and encoded once, and without
-//! listeners nothing is.
+//! to the senders. Each source that is seen is decoded once, each rung in use is composed and encoded once, and
+//! without listeners nothing is.
+//!
+//! Sources are decoded in the tick, or ([`VideoMix::add_fed_source`]) each by a job of its own: then a tick takes the
+//! newest picture that is ready, and waits for none.
 
+mod budget;
+mod decoder;
+mod exchange;
+mod job;
+mod overload;
+#[cfg(test)]
+pub(in crate::mcu) mod recorded;
 mod rung;
 mod source;
 #[cfg(test)]
@@ -13,6 +23,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,12 +31,18 @@ use talksy_mixer::video::layout::{Arrangement, Director, Kind, Person, Scene, Wi
 use talksy_mixer::video::{Avatar, Picture, Rect, Size, Theme, TileSpec};
 
 use crate::ids::{PeerId, TrackKey};
+use crate::mcu::codec::VideoCodec;
 use crate::mcu::codec::h264::EncoderConfig;
 pub use crate::mcu::ladder::{Ladder, Shape, VideoRung};
+use crate::mcu::pool::Spawner;
+use decoder::DecodeCounters;
+pub use decoder::{DecodeDrop, MAX_RESTARTS, Unit};
+pub use job::{DECODE_INTERVAL, FEED_PACKETS, Fed, Feed};
+pub use overload::{CALM, Load, Overload, PATIENCE};
 use rung::Rung;
 pub use rung::{KEYFRAME_WINDOW, LEAST_BITRATE, NEWCOMER_WINDOW, STILL_INTERVAL};
-use source::Source;
 pub use source::{CAMERA_TIMEOUT, KEYFRAME_WISH_INTERVAL, SCREEN_TIMEOUT, SOURCE_QUEUE};
+use source::{Intake, Source};
 
 /// Somebody who has a tile, with or without video.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +96,18 @@ pub struct AccessUnit {
     pub orientation: u8,
     /// Packets before it were lost for good.
     pub broken: bool,
+}
+
+impl AccessUnit {
+    fn as_unit(&self) -> Unit<'_> {
+        Unit {
+            data: &self.data,
+            keyframe: self.keyframe,
+            arrival: self.arrival,
+            orientation: self.orientation,
+            broken: self.broken,
+        }
+    }
 }
 
 /// What one tick has brought. Kept by the caller and used again, so that a tick allocates nothing.
@@ -140,12 +169,39 @@ pub struct VideoStats {
     pub dropped_unheard: u64,
     /// The source is muted.
     pub dropped_muted: u64,
-    /// More than [`SOURCE_QUEUE`] waited for a tick.
+    /// No tile of any rung in use shows the source.
+    pub dropped_hidden: u64,
+    /// More than [`SOURCE_QUEUE`] waited for a tick, or more than [`FEED_PACKETS`] packets for a decoder.
     pub dropped_queue_full: u64,
     /// No keyframe has come yet.
     pub dropped_before_keyframe: u64,
     /// Too large, or parameter sets that cannot be used.
     pub dropped_undecodable: u64,
+    /// More pictures, or other sizes, a second than a source may have.
+    pub dropped_too_many: u64,
+    /// The decoder panicked with it, and was made anew.
+    pub dropped_panicked: u64,
+    /// The decoder has panicked more than [`MAX_RESTARTS`] times.
+    pub dropped_given_up: u64,
+}
+
+/// Of how many kinds [`VideoStats::decode_drops`] are.
+pub const DECODE_DROPS: usize = 8;
+
+impl VideoStats {
+    /// What was not decoded although somebody listens, with names for metrics.
+    pub fn decode_drops(&self) -> [(&'static str, u64); DECODE_DROPS] {
+        [
+            ("muted", self.dropped_muted),
+            ("hidden", self.dropped_hidden),
+            ("queue_full", self.dropped_queue_full),
+            ("before_keyframe", self.dropped_before_keyframe),
+            ("undecodable", self.dropped_undecodable),
+            ("too_many", self.dropped_too_many),
+            ("panicked", self.dropped_panicked),
+            ("given_up", self.dropped_given_up),
+        ]
+    }
 }
 
 /// The mixed picture of one room.
@@ -172,6 +228,9 @@ pub struct VideoMix {
     versions: u64,
     started: Option<Instant>,
     stats: VideoStats,
+    decodes: Arc<DecodeCounters>,
+    load: Load,
+    ticks: usize,
 }
 
 /// What one listener receives.
@@ -219,6 +278,9 @@ impl VideoMix {
             versions: 0,
             started: None,
             stats: VideoStats::default(),
+            decodes: Arc::default(),
+            load: Load::Normal,
+            ticks: 0,
         }
     }
 
@@ -258,10 +320,31 @@ impl VideoMix {
         self.direct(true);
     }
 
-    /// A track of `peer` that may be pushed from now on. A track that is known already begins anew.
+    /// A track of `peer` that may be pushed from now on, and is decoded in the tick. A track that is known already
+    /// begins anew.
     pub fn add_source(&mut self, track: TrackKey, peer: PeerId, screen: bool) {
+        let source = Source::new(peer, screen, VideoCodec::H264, Intake::Tick);
+        self.begin_source(track, source);
+    }
+
+    /// The same, but the track's packets come by `feed`, and each time that it is seen a job is started which
+    /// decodes them.
+    pub fn add_fed_source(
+        &mut self,
+        track: TrackKey,
+        peer: PeerId,
+        screen: bool,
+        (codec, feed): (VideoCodec, Arc<Feed>),
+        spawner: Spawner,
+    ) {
+        let source = Source::new(peer, screen, codec, Intake::Job(feed, spawner));
+        self.begin_source(track, source);
+    }
+
+    fn begin_source(&mut self, track: TrackKey, source: Source) {
         self.drop_source(track);
-        self.sources.push((track, Source::new(peer, screen)));
+        let screen = source.screen;
+        self.sources.push((track, source));
         if screen {
             self.events += 1;
             self.spoke.insert(screen_tile(track), self.events);
@@ -278,7 +361,7 @@ impl VideoMix {
     /// The camera is off (or on again): its tile shows the card.
     pub fn set_muted(&mut self, track: TrackKey, muted: bool) {
         if let Some((_, source)) = self.sources.iter_mut().find(|(known, _)| *known == track) {
-            source.set_muted(muted, &mut self.stats);
+            self.stats.dropped_muted += source.set_muted(muted, &self.decodes);
             self.place_tiles();
         }
     }
@@ -290,7 +373,8 @@ impl VideoMix {
             return;
         }
         match self.sources.iter_mut().find(|(known, _)| *known == track) {
-            Some((_, source)) => source.push(unit, &mut self.stats),
+            Some((_, source)) if source.is_muted() => self.stats.dropped_muted += 1,
+            Some((_, source)) => self.stats.dropped_hidden += u64::from(!source.push(unit)),
             None => self.stats.dropped_unknown += 1,
         }
     }
@@ -338,12 +422,6 @@ impl VideoMix {
     pub fn remove_listener(&mut self, peer: PeerId) {
         self.listeners.remove(&peer);
         self.open_and_close_rungs();
-        if self.listeners.is_empty() {
-            for (_, source) in &mut self.sources {
-                self.stats.dropped_unheard += source.queued();
-                source.sleep();
-            }
-        }
     }
 
     /// A receiver of the rung needs a keyframe. However many ask, one comes per [`KEYFRAME_WINDOW`].
@@ -351,6 +429,20 @@ impl VideoMix {
         if let Some(rung) = self.rung_mut(rung) {
             rung.request_keyframe(KEYFRAME_WINDOW);
         }
+    }
+
+    /// How much of the picture is made from now on.
+    pub fn set_load(&mut self, load: Load) {
+        self.load = load;
+        for rung in &mut self.rungs {
+            rung.set_slow(load >= Load::HalfRate);
+        }
+    }
+
+    /// Until when a tick that is due then has to be done: the shortest time between two pictures.
+    pub fn deadline(&self, due: Instant) -> Option<Instant> {
+        let periods = self.rungs.iter().map(Rung::period);
+        periods.min().map(|period| due + period)
     }
 
     /// The rungs that somebody receives, the largest first.
@@ -363,7 +455,7 @@ impl VideoMix {
         self.rungs.iter().map(|rung| rung.due(now)).min()
     }
 
-    /// Decodes what has come, then composes and encodes the rungs that are due. Ticks that come too early do
+    /// Takes what was decoded, then composes and encodes the rungs that are due. Ticks that come too early do
     /// nothing; after late ones the missed pictures are left out.
     pub fn tick(&mut self, now: Instant, out: &mut VideoTick) {
         out.clear();
@@ -374,8 +466,13 @@ impl VideoMix {
         self.clock = now.saturating_duration_since(*self.started.get_or_insert(now));
         self.direct(false);
         out.layout_changed |= std::mem::take(&mut self.layout_changed);
-        for (track, source) in &mut self.sources {
-            source.decode(&mut self.versions, &mut self.stats);
+        self.ticks += 1;
+        let fresh = |at: usize| self.load < Load::OldTiles || (at + self.ticks).is_multiple_of(2);
+        for (at, (track, source)) in self.sources.iter_mut().enumerate() {
+            source.decode();
+            if fresh(at) {
+                source.update(&mut self.versions);
+            }
             if source.take_keyframe_wish(now) && !self.wishes.contains(track) {
                 self.wishes.push(*track);
             }
@@ -453,9 +550,31 @@ impl VideoMix {
         }
     }
 
+    /// Calls `tell` with each source whose largest tile has changed, in pixels (`None`: it is not to be seen any
+    /// more), until that returns true for it.
+    pub fn tell_shown(&mut self, mut tell: impl FnMut(TrackKey, Option<Size>) -> bool) {
+        for (track, source) in &mut self.sources {
+            if source.shown_news().is_some_and(|shown| tell(*track, shown)) {
+                source.set_told();
+            }
+        }
+    }
+
     /// Counters since the mix began.
     pub fn stats(&self) -> VideoStats {
-        self.stats
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let dropped = |reason| self.decodes.dropped(reason);
+        VideoStats {
+            decoded: count(&self.decodes.decoded),
+            damaged: count(&self.decodes.damaged),
+            dropped_queue_full: dropped(DecodeDrop::QueueFull),
+            dropped_before_keyframe: dropped(DecodeDrop::BeforeKeyframe),
+            dropped_undecodable: dropped(DecodeDrop::Undecodable),
+            dropped_too_many: dropped(DecodeDrop::TooMany),
+            dropped_panicked: dropped(DecodeDrop::Panicked),
+            dropped_given_up: dropped(DecodeDrop::GivenUp),
+            ..self.stats
+        }
     }
 
     fn drop_source(&mut self, track: TrackKey) {
@@ -490,6 +609,7 @@ impl VideoMix {
                         opened.seat_like(like, self.scene);
                     }
                     opened.set_tiles(self.scene, &self.specs);
+                    opened.set_slow(self.load >= Load::HalfRate);
                     self.layout_changed = true;
                     let at = self.rungs.partition_point(|rung| rung.id() > id);
                     self.rungs.insert(at, opened);
@@ -498,6 +618,26 @@ impl VideoMix {
                     self.stats.encode_failed += 1;
                     tracing::error!(?id, %error, "the mixed picture cannot be made");
                 }
+            }
+        }
+        self.look_who_is_shown();
+    }
+
+    /// Wakes the sources that some rung in use shows, and puts the others to sleep.
+    fn look_who_is_shown(&mut self) {
+        let area = |size: &Size| size.width * size.height;
+        for (at, (_, source)) in self.sources.iter_mut().enumerate() {
+            let of_source = |tile: &Tile| tile.source == Some(at);
+            let tile = self.tiles.iter().position(of_source);
+            let id = tile.map(|tile| self.specs[tile].id);
+            let places = self.rungs.iter().flat_map(|rung| rung.tiles());
+            let sizes = places
+                .filter(|(shown, _)| Some(*shown) == id)
+                .map(|(_, rect)| rect.size());
+            let unused = source.set_shown(sizes.max_by_key(area), &self.decodes);
+            match self.listeners.is_empty() {
+                true => self.stats.dropped_unheard += unused,
+                false => self.stats.dropped_hidden += unused,
             }
         }
     }
@@ -575,6 +715,7 @@ impl VideoMix {
         for rung in &mut self.rungs {
             self.layout_changed |= rung.set_tiles(self.scene, &self.specs);
         }
+        self.look_who_is_shown();
     }
 }
 

@@ -36,6 +36,8 @@ pub(super) struct Rung {
     last_encoded: Option<Instant>,
     /// The canvas has changed since it was last encoded.
     changed: bool,
+    /// Half the frame rate has to do.
+    slow: bool,
 }
 
 impl Rung {
@@ -56,6 +58,7 @@ impl Rung {
             last_keyframe: None,
             last_encoded: None,
             changed: true,
+            slow: false,
         })
     }
 
@@ -139,9 +142,20 @@ impl Rung {
         }
     }
 
+    /// Half the frame rate, or the whole again.
+    pub(super) fn set_slow(&mut self, slow: bool) {
+        self.slow = slow;
+    }
+
+    /// From one picture to the next.
+    pub(super) fn period(&self) -> Duration {
+        let period = Duration::from_secs(1) / self.config.fps.max(1);
+        if self.slow { 2 * period } else { period }
+    }
+
     /// Keeps the beat, but never makes up for pictures that were missed.
     fn schedule(&mut self, now: Instant) {
-        let period = Duration::from_secs(1) / self.config.fps.max(1);
+        let period = self.period();
         let next = self.due(now) + period;
         self.next = Some(if next <= now { now + period } else { next });
     }

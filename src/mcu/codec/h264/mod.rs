@@ -13,6 +13,7 @@ use openh264::encoder::{
 use openh264::formats::YUVSource;
 use talksy_mixer::video::View;
 
+pub use super::Decoded;
 use super::openh264_raw as raw;
 use crate::rtp::h264::sps;
 pub use crate::rtp::h264::sps::SpsError;
@@ -51,14 +52,6 @@ pub enum H264Error {
 /// A decoder of one source. Concealment is on; errors leave it usable.
 pub struct Decoder {
     inner: CrateDecoder,
-}
-
-/// What one access unit has brought.
-pub struct Decoded<'a> {
-    /// The newest picture; it stays until the decoder's next call.
-    pub picture: Option<View<'a>>,
-    /// Something was missing or wrong, concealed or not: only a keyframe makes the picture right again.
-    pub damaged: bool,
 }
 
 impl Decoder {

@@ -1,6 +1,8 @@
 //! A room of synthetic cameras in virtual time, seen through real codecs.
 
+mod decoding;
 mod delivery;
+mod hostile;
 mod ladder;
 mod model;
 mod picture;

@@ -91,7 +91,8 @@ proptest! {
         let stats = mix.stats();
         let waiting: u64 = mix.sources.iter().map(|(_, source)| source.queued()).sum();
         let dropped = stats.dropped_unknown + stats.dropped_unheard + stats.dropped_muted
-            + stats.dropped_queue_full + stats.dropped_before_keyframe + stats.dropped_undecodable;
+            + stats.dropped_queue_full + stats.dropped_before_keyframe + stats.dropped_undecodable
+            + stats.dropped_hidden + stats.dropped_too_many;
         prop_assert_eq!(pushed, stats.decoded + dropped + waiting);
         prop_assert_eq!(stats.encode_failed, 0);
     }
