@@ -97,6 +97,11 @@ impl RepairTime {
         self.round_trip = round_trip;
     }
 
+    /// Share of the packets that are lost, smoothed: 0 to 1.
+    pub fn loss(&self) -> f64 {
+        self.loss
+    }
+
     /// The time within which all but very few repairs end, [`MAX_REPAIR`] at most; zero where little is lost.
     ///
     /// A round of asking and answering fails if either is lost; so many rounds are needed until all of them have

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::clock::SenderClock;
 use super::numbering::{MAX_DESCRIPTOR, Numbering};
+use super::protection::{self, Frames};
 use super::rate::RateMeter;
 use super::rewriter::{LeftOut, Rewriter, Rewritten};
 use super::selector::{Admission, Selector};
@@ -33,6 +34,8 @@ pub(super) struct Leg {
     transport_seq: u16,
     number: Option<u16>,
     repair_time: Duration,
+    /// Of each frame of audio, beyond the first.
+    copies: usize,
 }
 
 impl Leg {
@@ -63,9 +66,10 @@ impl Leg {
         extension::stamp(packet, ids, number, time);
     }
 
-    /// What the way to the peer loses, and how long that takes to be there after all.
-    pub fn set_losses(&mut self, repair: &RepairTime) {
+    /// What the way to the peer loses, and how long that takes to be there after all. `crowded`: its queue is long.
+    pub fn set_losses(&mut self, repair: &RepairTime, crowded: bool) {
         self.repair_time = repair.needed();
+        self.copies = protection::copies(repair.loss(), self.copies, crowded);
     }
 
     fn send_time(&mut self, now: Instant) -> AbsSendTime {
@@ -105,6 +109,7 @@ struct Stream {
     reported: Option<ReportBlock>,
     rate: RateMeter,
     playout: Playout,
+    frames: Frames,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -395,6 +400,7 @@ impl Stream {
             reported: None,
             rate: RateMeter::default(),
             playout: Playout::default(),
+            frames: Frames::default(),
             line,
         }
     }
@@ -482,8 +488,13 @@ impl Stream {
         out: &mut Vec<u8>,
     ) -> usize {
         let red = packet.red.zip(format.red);
+        let protected = self.protect(leg, format, place, packet);
+        let payload_type = match format.red {
+            Some(payload_type) if red.is_some() || protected => payload_type,
+            _ => format.payload_type,
+        };
         let fields = HeaderFields {
-            payload_type: red.map_or(format.payload_type, |(_, payload_type)| payload_type),
+            payload_type,
             marker: packet.marker,
             seq: place.seq as u16,
             timestamp: place.timestamp as u32,
@@ -515,6 +526,7 @@ impl Stream {
         self.last_timestamp = fields.timestamp;
         match red {
             Some((redundant, _)) => redundant.write(format.payload_type, out),
+            None if protected => out.extend_from_slice(self.frames.packed()),
             None => out.extend_from_slice(packet.payload),
         }
         self.numbering.renumber(packet.codec, &mut out[body..]);
@@ -530,7 +542,7 @@ impl Stream {
             };
             let descriptor = descriptor.unwrap_or_default();
             // A retransmission names the plain codec, so that is what it has.
-            let plain = if red.is_some() {
+            let plain = if red.is_some() || protected {
                 packet.payload
             } else {
                 &out[body..]
@@ -538,6 +550,23 @@ impl Stream {
             self.cache.insert(now, meta, descriptor, plain);
         }
         header_len
+    }
+
+    /// Packs a frame together with those before it, where the path loses packets, the peer takes that, and the publisher
+    /// has not done it. Whether there was something to pack.
+    fn protect(
+        &mut self,
+        leg: &Leg,
+        format: Format,
+        place: Rewritten,
+        packet: &Received<'_>,
+    ) -> bool {
+        let wanted = leg.copies > 0 && format.red.is_some() && packet.red.is_none();
+        let place = (place.seq, place.timestamp as u32);
+        wanted
+            && self
+                .frames
+                .pack(place, packet.payload, leg.copies, format.payload_type)
     }
 
     fn pad(&mut self, now: Instant, leg: &mut Leg, out: &mut Vec<u8>) -> Option<usize> {

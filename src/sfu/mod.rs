@@ -23,6 +23,7 @@ mod layers_tests;
 mod limit;
 mod numbering;
 mod pacer;
+mod protection;
 mod publisher;
 mod rate;
 mod redundant;

@@ -27,6 +27,8 @@ pub const MAX_WANTED: usize = 512;
 pub const MAX_IDLE: usize = 128;
 /// Assumed until a report tells the round trip.
 const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(100);
+/// A path with a longer queue may lose because too much is sent: nothing is added there.
+const CROWDED: Duration = Duration::from_millis(100);
 /// Shorter than this, one answer would cross the next request.
 const MIN_ROUND_TRIP: Duration = Duration::from_millis(20);
 
@@ -206,7 +208,8 @@ impl Subscriber {
             self.congestion.estimator.handle_report(now, received, lost);
             let sent = u64::from(received) + u64::from(lost);
             self.repair.handle_packets(sent, lost.into());
-            self.leg.set_losses(&self.repair);
+            let crowded = self.congestion.estimator.queue_delay() > CROWDED;
+            self.leg.set_losses(&self.repair, crowded);
         }
         wishes
     }

@@ -1,3 +1,5 @@
+mod losses;
+
 use super::*;
 use crate::rtp::extension::{AudioLevel, Extensions};
 use crate::rtp::header::RtpPacket;
