@@ -22,7 +22,7 @@ INSIDE := tests/in-namespace env CARGO_NET_OFFLINE=true $(CARGO)
 FUZZ_SECONDS ?= 5
 PEERS ?= forward mix amix
 
-.PHONY: run build test check unit-test browser-test fuzz bench peers docker-check toolchain soak
+.PHONY: run build test check unit-test browser-test fuzz bench peers docker-check toolchain soak picture-peers
 
 run: build
 	$(if $(PORT),PORT=$(PORT)) target/release/talksy-unit $(ARGS)
@@ -82,6 +82,11 @@ peers: toolchain
 	$(CARGO) build --release --locked --bin talksy-unit
 	$(CARGO) bench --locked --no-run --bench peers
 	$(INSIDE) bench --bench peers -- $(PEERS)
+
+# The mixed picture beside ffmpeg and GStreamer, which it installs: see benches/peers/README.md.
+picture-peers: toolchain
+	@.ci/need $(BUILD_NEEDS) ffmpeg:ffmpeg gst-launch-1.0:gstreamer1.0-tools gst-launch-1.0:gstreamer1.0-plugins-base gst-launch-1.0:gstreamer1.0-plugins-good gst-launch-1.0:gstreamer1.0-plugins-bad gst-launch-1.0:gstreamer1.0-libav
+	$(CARGO) bench --locked --bench picture_peers
 
 # The image's steps one by one: the sources that are copied, the build line, the libraries of the binary, the health check.
 docker-check: build

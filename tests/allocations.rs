@@ -301,7 +301,7 @@ fn a_tick_of_the_mixed_sound_with_six_talkers_and_six_listeners_allocates_nothin
 const CAMERAS: u64 = 9;
 
 #[test]
-fn composing_nine_moving_pictures_allocates_nothing() {
+fn composing_nine_moving_pictures_whose_speakers_change_allocates_nothing() {
     let mut compositor = Compositor::new(640, 360, Theme::default());
     let tile = |id: u64| TileSpec {
         id,
@@ -311,15 +311,20 @@ fn composing_nine_moving_pictures_allocates_nothing() {
         muted: id == 4,
         ..TileSpec::default()
     };
-    let tiles: Vec<TileSpec> = (0..CAMERAS).map(tile).collect();
+    let mut tiles: Vec<TileSpec> = (0..CAMERAS).map(tile).collect();
     compositor.set_tiles(Scene::default(), &tiles);
     let mut pictures: Vec<I420> = (0..CAMERAS).map(|_| I420::new(640, 360)).collect();
     for round in 0..60u64 {
         for (n, picture) in pictures.iter_mut().enumerate() {
             picture.fill(Yuv::from_rgb(round as u8, n as u8 * 20, 90));
         }
+        for tile in &mut tiles {
+            tile.speaking = tile.id == round % CAMERAS;
+            tile.spoke = if tile.speaking { round } else { tile.spoke };
+        }
         let mut changed = false;
         let allocations = allocations_during(|| {
+            compositor.set_tiles(Scene::default(), &tiles);
             changed = compositor.compose(|at| Shown::Frame {
                 view: pictures[at].view(),
                 version: round * CAMERAS + at as u64,

@@ -33,7 +33,7 @@ pub struct Receivers {
 
 /// What the sweeping thread is told between two sweeps.
 enum Change {
-    Add(Connection, Vec<ReceiveLine>),
+    Add(Box<Connection>, Vec<ReceiveLine>),
     /// Of the subscriber with this number; the answer says that it holds.
     SetLines(usize, Vec<ReceiveLine>, mpsc::Sender<()>),
 }
@@ -127,7 +127,7 @@ impl Receivers {
 
     /// Takes a connected subscriber. The first one shows in what groups its packets were sent.
     pub fn add(&self, connection: Connection, lines: Vec<ReceiveLine>) {
-        let told = self.tell.send(Change::Add(connection, lines));
+        let told = self.tell.send(Change::Add(Box::new(connection), lines));
         told.expect("the receivers run");
     }
 
@@ -194,7 +194,7 @@ impl Sweeper {
             Change::Add(connection, lines) => {
                 let scout = self.subscribers.is_empty();
                 self.subscribers
-                    .push(Subscriber::new(connection, &lines, scout));
+                    .push(Subscriber::new(*connection, &lines, scout));
             }
             Change::SetLines(number, lines, done) => {
                 self.subscribers[number].ingest.set_lines(&lines);

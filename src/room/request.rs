@@ -1,10 +1,11 @@
 //! What a client asks of its room, free of the wire's form.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::ids::PeerId;
 use crate::room::channel::ChannelReport;
-use crate::worker::{Delivery, Layer, LayoutKind, Shape, SourceType, Target};
+use crate::worker::{Avatar, Delivery, Layer, LayoutKind, Shape, SourceType, Target};
 
 /// How a client enters a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,6 +137,8 @@ pub enum Request {
     SwitchAudio(AudioMode),
     /// Which picture the mixer should draw.
     Layout(LayoutRequest),
+    /// A picture for the client's card in the mixed picture; `None`: its initials.
+    Avatar(Option<Arc<Avatar>>),
     /// Silence or release one of the client's own tracks.
     Mute {
         /// Track id of the publisher's msid.

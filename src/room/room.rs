@@ -223,6 +223,7 @@ impl Room {
                     self.refuse(peer, error.to_string());
                 }
             }
+            Request::Avatar(avatar) => self.command(Command::SetAvatar { peer, avatar }),
             Request::Mute { track_id, muted } => self.mute(peer, &track_id, muted),
             Request::Chat { text, at } => self.chat(peer, &text, at),
             Request::ReceiveLimit(bps) => self.limit_receiving(peer, bps),

@@ -3,6 +3,7 @@
 //! [`protocol`] holds the messages in both directions, [`query`] what a socket's address says, [`session`] the life
 //! of one socket, [`outlet`] a client's stay, which may have several sockets one after another by [`resume`]. Rooms never see JSON, and nothing here knows what a room does.
 
+mod avatar;
 pub mod counters;
 pub mod figures;
 pub mod outlet;

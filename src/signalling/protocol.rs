@@ -3,6 +3,7 @@
 //! Client to server: `{"type": string, "data": any}`. Server to client: `{"status": bool, "type": string, "data": any}`;
 //! `status` is false only on `error`. What old clients do differently is accepted by [`ClientMessage::parse`].
 
+pub mod avatar;
 mod client;
 pub mod layout;
 mod server;

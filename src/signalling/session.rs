@@ -18,6 +18,7 @@ use crate::reach::Reach;
 use crate::room::manager::RoomError;
 use crate::room::task::MAILBOX;
 use crate::room::{Membership, Request, RoomManager};
+use crate::signalling::avatar;
 use crate::signalling::counters::{Counters, Refusal};
 use crate::signalling::outlet::{Arrival, End, Outlet, Over, Seat, Sink, close, send};
 use crate::signalling::resume::{ResumeQuery, Resumes, Ticket};
@@ -276,6 +277,15 @@ impl Reader {
                 at: unix_millis(),
             },
             Ok(ClientMessage::Room(request)) => request,
+            Ok(ClientMessage::Avatar(None)) => Request::Avatar(None),
+            Ok(ClientMessage::Avatar(Some(file))) => match avatar::decode(file).await {
+                Ok(avatar) => Request::Avatar(Some(avatar)),
+                Err(error) => {
+                    let sentence = format!("avatar: {error}");
+                    self.refuse(Refusal::Malformed, sentence).await;
+                    return ControlFlow::Continue(());
+                }
+            },
             Err(error) => {
                 self.refuse(Refusal::Malformed, error.to_string()).await;
                 return ControlFlow::Continue(());

@@ -74,6 +74,7 @@ impl Worker {
             }
             Command::Restate { peer } => self.restate(peer),
             Command::Suspend { peer } => self.suspend(peer),
+            Command::SetAvatar { peer, avatar } => self.set_avatar(peer, avatar),
             Command::SetLayout { room, wish } => self.set_layout(room, wish),
             Command::SendText { peer, text } => {
                 if let Some(peer) = self.peer_mut(peer) {
@@ -173,6 +174,7 @@ impl Worker {
             deadline: now,
             stats_due: now + super::STATS_INTERVAL,
             suspended: false,
+            avatar: None,
             dirty: false,
             touched: true,
         });

@@ -1,11 +1,12 @@
 //! The mixed delivery: the room's bus, its listeners, and its streams on their way to them.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::ids::{RoomKey, TrackKey};
+use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::mcu::audio::{AudioLevel, AudioPacket, MixId};
 use crate::mcu::bus::{Bus, BusOutput, MixedAudio};
 use crate::mcu::codec::SourceCodec;
@@ -24,7 +25,7 @@ use crate::worker::rungs::{audio_rung, first_rung, target_of};
 use crate::worker::session::Forwarding;
 use crate::worker::state::{MixedSender, MixedView, Peer, Track, video_codec};
 use crate::worker::thread::Worker;
-use crate::worker::{Event, LayoutWish, MixedLayout, SourceType};
+use crate::worker::{Avatar, Event, LayoutWish, MixedLayout, SourceType};
 
 /// Stream and track ids of the mixed tracks.
 pub(super) const MIXED_STREAM: &str = "mixed";
@@ -315,7 +316,7 @@ impl Worker {
                 speaking: peer.speaking.is_speaking(),
                 muted,
                 camera_off,
-                avatar: None,
+                avatar: peer.avatar.clone(),
             });
         }
         bus.set_participants(participants);
@@ -336,6 +337,16 @@ impl Worker {
         if let Some(layout) = layout {
             self.emit(slot, |peer| Event::Layout { peer, layout });
         }
+    }
+
+    /// It outlives the bus, and is seen from the next picture on.
+    pub(super) fn set_avatar(&mut self, id: PeerId, avatar: Option<Arc<Avatar>>) {
+        let Some(peer) = self.peer_mut(id) else {
+            return;
+        };
+        peer.avatar = avatar;
+        let room = peer.room;
+        self.update_bus(room);
     }
 
     /// The wish outlives the bus. What the bus says next is told to everybody: it is the answer.

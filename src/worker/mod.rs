@@ -35,11 +35,13 @@ pub use load::Load;
 pub use network::is_missing_family;
 pub use speaking::{HOLD as SPEAKING_HOLD, VoicePacket};
 pub use start::{Media, MediaConfig, StartError, start_all};
+pub use talksy_mixer::video::Avatar;
 pub use talksy_mixer::video::layout::Kind as LayoutKind;
 pub use tcp::canonical;
 pub use thread::{WorkerConfig, start as start_worker};
 pub use voices::VoiceReport;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ids::{PeerId, RoomKey, TrackKey};
@@ -237,6 +239,13 @@ pub enum Command {
     Suspend {
         /// Who.
         peer: PeerId,
+    },
+    /// What is on the peer's card in the mixed picture, in place of its initials.
+    SetAvatar {
+        /// Whose.
+        peer: PeerId,
+        /// `None`: initials again.
+        avatar: Option<Arc<Avatar>>,
     },
     /// How the room's mixed picture is divided. All who receive it are told by [`Event::Layout`], also where it
     /// was so before.

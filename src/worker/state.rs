@@ -1,6 +1,7 @@
 //! What a worker knows: peers, rooms, tracks, and who is sent what.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::ids::{PeerId, RoomKey, TrackKey};
@@ -17,7 +18,7 @@ use crate::worker::session::Session;
 use crate::worker::speaking::Speaking;
 use crate::worker::voices::Voices;
 use crate::worker::{
-    Event, EventSender, LayoutWish, MixedLayout, PeerParams, PublishedTrack, SourceType,
+    Avatar, Event, EventSender, LayoutWish, MixedLayout, PeerParams, PublishedTrack, SourceType,
     VoiceLimits,
 };
 
@@ -57,6 +58,8 @@ pub struct Peer {
     pub stats_due: Instant,
     /// What it published has ended for the others: its next packets publish it anew.
     pub suspended: bool,
+    /// On its card in the mixed picture, in place of initials.
+    pub avatar: Option<Arc<Avatar>>,
     /// Packets wait in the outbox.
     pub dirty: bool,
     /// Something happened that the session has to be asked about.

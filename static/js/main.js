@@ -1,5 +1,6 @@
 // The page: ties the lobby, the controls, the stage and the session together.
 
+import { toAvatar } from './avatar.js';
 import { LayoutControl } from './layout-control.js';
 import { captureMusic, captureObstacle, canShareScreen, openCameraAndMicrophone, MediaError } from './media.js';
 import { Monitor } from './monitor.js';
@@ -23,6 +24,7 @@ let peers = [];
 let starting = false;
 let wakeLock = null;
 let reachable = true;
+let avatar = null;
 
 // ---- Joining and leaving -------------------------------------------------------------------------------------
 
@@ -97,6 +99,13 @@ function joined({ clientId, mode, audio }) {
   stage.clear();
   showMode(mode, null, audio);
   showLocal();
+  if (avatar) session.call?.send('avatar', avatar);
+}
+
+/** The picture that stands for this person while there is none of a camera; without one, its initials do. */
+async function setAvatar(file) {
+  avatar = file ? await toAvatar(file) : null;
+  session?.call?.send('avatar', avatar);
 }
 
 function leave() {
@@ -310,6 +319,9 @@ else if (captureObstacle()) showMessage(captureObstacle(), 'info');
 $('join').addEventListener('submit', (event) => {
   event.preventDefault();
   join(!viewer);
+});
+$('avatar').addEventListener('change', () => {
+  setAvatar($('avatar').files[0] ?? null).catch(() => showMessage('This file is no picture that the browser can read.'));
 });
 $('view-only').addEventListener('click', () => join(false));
 $('disconnect').addEventListener('click', leave);

@@ -12,6 +12,7 @@ pub mod network;
 pub mod page;
 pub mod peer;
 pub mod person;
+pub mod pressure;
 pub mod process;
 pub mod proxy;
 pub mod python;

@@ -44,6 +44,23 @@ impl TileSpec {
             screen: self.screen,
         }
     }
+
+    /// Becomes like `other`, in the memory that it has: somebody who begins to speak costs no allocation.
+    fn assign(&mut self, other: &TileSpec) {
+        let mut name = std::mem::take(&mut self.name);
+        name.clone_from(&other.name);
+        *self = TileSpec {
+            id: other.id,
+            name,
+            colour: other.colour,
+            speaking: other.speaking,
+            spoke: other.spoke,
+            muted: other.muted,
+            camera_off: other.camera_off,
+            screen: other.screen,
+            avatar: other.avatar.clone(),
+        };
+    }
 }
 
 /// What is to be seen in a tile now.
@@ -204,20 +221,21 @@ impl Tile {
         if self.spec == *spec {
             return;
         }
-        let old = std::mem::replace(&mut self.spec, spec.clone());
+        let old = &self.spec;
         let renamed = old.name != spec.name;
         let signs = |spec: &TileSpec| (spec.muted, spec.camera_off);
-        let relabelled = renamed || signs(&old) != signs(spec);
-        if relabelled {
-            self.label = label(spec, self.rect, theme);
-        }
+        let relabelled = renamed || signs(old) != signs(spec);
         let new_card = renamed || old.colour != spec.colour || old.avatar != spec.avatar;
-        if new_card {
-            self.card = None;
-        }
         if relabelled || new_card || old.screen != spec.screen {
             self.drawn = Drawn::Nothing;
         }
+        if relabelled {
+            self.label = label(spec, self.rect, theme);
+        }
+        if new_card {
+            self.card = None;
+        }
+        self.spec.assign(spec);
     }
 
     fn compose(&mut self, canvas: &mut I420, theme: &Theme, picture: Picture<'_>) -> bool {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::layout;
+use super::{avatar, layout};
 use crate::room::{Quality, Request, TrackRef};
 use crate::signalling::query::{parse_audio, parse_mode};
 use crate::worker::SourceType;
@@ -24,6 +24,8 @@ pub enum ClientMessage {
     Room(Request),
     /// A line of text for the room; the socket adds the time.
     Chat(String),
+    /// An image file for its card, to be decoded; `None`: no longer one.
+    Avatar(Option<Vec<u8>>),
     /// The client goes.
     Leave,
 }
@@ -79,6 +81,7 @@ impl ClientMessage {
             "layout" => Request::Layout(layout::read(data)?),
             "mute" => mute(data)?,
             "chat" => return chat(data),
+            "avatar" => return avatar::read(&data).map(ClientMessage::Avatar),
             "leave" => return Ok(ClientMessage::Leave),
             _ => return Err(ProtocolError::UnknownType(quote(&kind))),
         };

@@ -449,6 +449,15 @@ fn what_clients_say_of_part_b() {
         ClientMessage::Chat("hi".into())
     );
     assert_eq!(parse(r#"{"type":"leave"}"#), ClientMessage::Leave);
+    assert_eq!(
+        parse(r#"{"type":"avatar","data":"data:image/png;base64,aGk="}"#),
+        ClientMessage::Avatar(Some(b"hi".to_vec()))
+    );
+    assert_eq!(
+        parse(r#"{"type":"avatar","data":null}"#),
+        ClientMessage::Avatar(None)
+    );
+    refused("avatar", json!("data:image/svg+xml;base64,aGk="));
     refused("switch_mode", json!("mesh"));
     for data in [json!("stereo"), json!(true), json!(null), json!({})] {
         refused("switch_audio", data);
@@ -521,6 +530,7 @@ fn spoilt_messages_are_refused_or_understood_but_never_a_panic() {
         r#"{"type":"mute","data":{"track_id":"ä","muted":true}}"#,
         r#"{"type":"switch_audio","data":"mixed"}"#,
         r#"{"type":"layout","data":{"kind":"grid"}}"#,
+        r#"{"type":"avatar","data":"data:image/png;base64,aGk="}"#,
         r#"{"type":"chat","data":{"text":"hi"}}"#,
     ];
     let mut rng = StdRng::seed_from_u64(9);
