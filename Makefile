@@ -3,6 +3,7 @@
 # make fuzz         every parser of network bytes against random input (FUZZ_SECONDS each)
 # make soak         an hour of ten people with loss, jitter and drift, in virtual time
 # make bench        every benchmark, with its figures
+# make peers        the same work done by Janus and ffmpeg      make peers PEERS="forward 50"   only this comparison at this size
 # make docker-check what can be checked of the Dockerfile without an engine
 # See the README for what they need; on Debian they install it themselves.
 
@@ -19,7 +20,7 @@ TEST_NEEDS := chromium:chromium chromedriver:chromium-driver ip:iproute2 nft:nft
 INSIDE := tests/in-namespace env CARGO_NET_OFFLINE=true $(CARGO)
 
 FUZZ_SECONDS ?= 5
-PEERS ?= forward mix
+PEERS ?= forward mix amix
 
 .PHONY: run build test check unit-test browser-test fuzz bench peers docker-check toolchain soak picture-peers
 
@@ -77,7 +78,7 @@ bench: toolchain
 
 # Beside other servers, which it installs: see benches/peers/README.md.
 peers: toolchain
-	@.ci/need $(BUILD_NEEDS) ip:iproute2 unshare:util-linux janus:janus
+	@.ci/need $(BUILD_NEEDS) ip:iproute2 unshare:util-linux janus:janus ffmpeg:ffmpeg
 	$(CARGO) build --release --locked --bin talksy-unit
 	$(CARGO) bench --locked --no-run --bench peers
 	$(INSIDE) bench --bench peers -- $(PEERS)

@@ -35,31 +35,35 @@ const COMPARED: usize = 50;
 const OVER_FLOOR: f64 = 3.0;
 
 fn main() -> ExitCode {
-    // `cargo bench` passes `--bench`; a number of subscribers runs that scenario alone, for a profiler.
-    let only: Option<usize> = std::env::args().skip(1).find_map(|arg| arg.parse().ok());
+    // `cargo bench` passes `--bench`. A number of subscribers runs those scenarios alone, `1500k` or `150k` those of one rate:
+    // for a profiler, or a machine that is free for a short time only.
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let wants = |subscribers: usize, bitrate: usize| {
+        let mut numbers = wanted.iter().filter_map(|arg| arg.parse().ok()).peekable();
+        let mut rates = wanted.iter().filter(|arg| arg.ends_with('k')).peekable();
+        let rate = format!("{}k", bitrate / 1000);
+        (numbers.peek().is_none() || numbers.any(|n: usize| n == subscribers))
+            && (rates.peek().is_none() || rates.any(|arg| *arg == rate))
+    };
     let identity = Identity::new();
-    let gcm = SrtpProfile::AeadAes128Gcm;
-    if let Some(subscribers) = only {
-        let outcome = run(&identity, gcm, subscribers, RATES[0].1);
-        return ended(print("only", &outcome));
-    }
     let mut kept = true;
     for (suffix, bitrate) in RATES {
         for subscribers in SUBSCRIBERS {
-            let outcome = run(&identity, gcm, subscribers, bitrate);
+            if !wants(subscribers, bitrate) {
+                continue;
+            }
+            let outcome = run(&identity, SrtpProfile::AeadAes128Gcm, subscribers, bitrate);
             kept &= print(&format!("n{subscribers}{suffix}"), &outcome);
             if subscribers == COMPARED {
                 kept &= compare(suffix, &outcome);
             }
         }
     }
-    let outcome = run(
-        &identity,
-        SrtpProfile::Aes128CmSha1_80,
-        COMPARED,
-        RATES[0].1,
-    );
-    kept &= print("n50_cm80", &outcome);
+    if wants(COMPARED, RATES[0].1) {
+        let profile = SrtpProfile::Aes128CmSha1_80;
+        let outcome = run(&identity, profile, COMPARED, RATES[0].1);
+        kept &= print("n50_cm80", &outcome);
+    }
     ended(kept)
 }
 
@@ -107,12 +111,18 @@ struct Outcome {
 
 fn run(identity: &Identity, profile: SrtpProfile, subscribers: usize, bitrate: usize) -> Outcome {
     let mut server = Server::start(identity, profile);
+    let receivers = Receivers::start();
+    // All shake hands before anything flows: on a loaded machine media to the first would hold up the last.
+    let mut joined = Vec::new();
+    for _ in 0..subscribers {
+        let (peer, connection) = server.join();
+        receivers.add(connection, Vec::new());
+        joined.push(peer);
+    }
     let publisher = Publisher::start(server.publisher(), bitrate);
     let tracks = server.tracks();
-    let receivers = Receivers::start();
-    for _ in 0..subscribers {
-        let (connection, lines) = server.subscriber(&tracks);
-        receivers.add(connection, lines);
+    for (number, peer) in joined.iter().enumerate() {
+        server.subscribe(peer, &tracks, |lines| receivers.set_lines(number, lines));
     }
     pause(&mut server, WARM_UP);
     allocations::watch(server.thread());

@@ -3,121 +3,22 @@
 //! The configuration is the default one, which the tests run with. The closing `figure` lines say how many
 //! participants, each sending and listening, one core carries: n × 20 ms / CPU time of a tick.
 
-use std::time::{Duration, Instant};
+#[path = "support/room.rs"]
+mod room;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::Criterion;
+use room::{Recordings, Scene, cpu_time, measure};
 use talksy_mixer::audio::detector::Detector;
-use talksy_mixer::audio::level::Dbfs;
-use talksy_mixer::audio::voice::{Noise, SyntheticVoice};
-use talksy_mixer::audio::{
-    AudioLevel, FRAME_SAMPLES, Frame, Mixer, MixerConfig, OwnerId, SILENCE, SourceKind,
-};
-use talksy_unit::ids::{PeerId, TrackKey};
-use talksy_unit::mcu::audio::{AudioMix, AudioMixConfig, AudioPacket, AudioRung, AudioTick};
+use talksy_mixer::audio::voice::SyntheticVoice;
+use talksy_mixer::audio::{Frame, Mixer, MixerConfig, OwnerId, SILENCE, SourceKind};
+use talksy_unit::mcu::audio::AudioMixConfig;
 use talksy_unit::mcu::codec::opus::{OpusDecoder, OpusEncoder, OpusSettings};
 
 /// Participants in a room.
 const SIZES: [usize; 4] = [3, 10, 50, 200];
-
-/// Ticks before the clock runs: jitter buffers fill, noise floors and delays settle.
-const WARM_UP: u64 = 200;
-
-/// Ticks that are measured: ten seconds.
-const MEASURED: u64 = 500;
-
-/// Talkers without a match in the room say the same things later.
-const DISTINCT: usize = 8;
-
-/// Who speaks, and what their packets tell.
-#[derive(Clone, Copy, PartialEq)]
-enum Scene {
-    /// Three speak, the others' microphones are open; all with RFC 6464 levels.
-    ThreeSpeak,
-    /// Everybody speaks at once.
-    AllSpeak,
-    /// Three speak; no packet tells its level.
-    NoLevels,
-}
-
-impl Scene {
-    fn suffix(self) -> &'static str {
-        match self {
-            Scene::ThreeSpeak => "",
-            Scene::AllSpeak => "_all_speaking",
-            Scene::NoLevels => "_no_levels",
-        }
-    }
-}
-
-/// A participant's packets, encoded beforehand.
-type Track = Vec<(Bytes, AudioLevel)>;
-
-fn record(mut next: impl FnMut(&mut [f32; FRAME_SAMPLES])) -> Track {
-    let mut encoder = OpusEncoder::new(OpusSettings::default()).expect("libopus makes encoders");
-    let mut frame = SILENCE;
-    let mut packets = Vec::new();
-    for _ in 0..WARM_UP + MEASURED {
-        next(&mut frame);
-        let mut packet = Vec::new();
-        encoder
-            .encode(&frame, false, &mut packet)
-            .expect("libopus encodes any frame");
-        let dbov = -Dbfs::of(&frame).0.min(0.0) as u8;
-        packets.push((
-            packet.into(),
-            AudioLevel {
-                dbov,
-                voice: dbov < 50,
-            },
-        ));
-    }
-    packets
-}
-
-/// Voices over the noise of an open microphone, and microphones with nobody in front.
-struct Recordings {
-    voices: Vec<Track>,
-    rooms: Vec<Track>,
-}
-
-impl Recordings {
-    fn new() -> Self {
-        let voice = |n: usize| {
-            let mut voice = SyntheticVoice::new(n as u64 + 1, 95.0 + 17.0 * n as f32, -22.0);
-            let mut noise = Noise::new(n as u64, -62.0);
-            let mut background = SILENCE;
-            record(move |frame| {
-                voice.next_frame(frame);
-                noise.next_frame(&mut background);
-                frame.iter_mut().zip(&background).for_each(|(x, b)| *x += b);
-            })
-        };
-        let room = |n: usize| {
-            let mut noise = Noise::new(100 + n as u64, -60.0 + n as f32);
-            record(move |frame| noise.next_frame(frame))
-        };
-        Recordings {
-            voices: (0..DISTINCT).map(voice).collect(),
-            rooms: (0..DISTINCT).map(room).collect(),
-        }
-    }
-
-    fn of(&self, scene: Scene, participant: usize) -> &Track {
-        if participant < 3 || scene == Scene::AllSpeak {
-            &self.voices[participant % DISTINCT]
-        } else {
-            &self.rooms[participant % DISTINCT]
-        }
-    }
-}
-
-struct Measured {
-    cpu: Duration,
-    decodes: f64,
-    encodes: f64,
-    mixes: f64,
-}
 
 /// What each stage costs by itself, in microseconds: the mix as a whole reads no clock while it works.
 struct Stages {
@@ -191,68 +92,6 @@ fn micros_each(count: usize, work: &mut dyn FnMut()) -> f64 {
     let began = cpu_time();
     work();
     (cpu_time() - began).as_secs_f64() * 1e6 / count as f64
-}
-
-/// CPU time of this thread.
-fn cpu_time() -> Duration {
-    // Field 1 of schedstat: nanoseconds on a processor.
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanos = stat
-        .split_whitespace()
-        .next()
-        .and_then(|field| field.parse().ok());
-    Duration::from_nanos(nanos.expect("the kernel tells a thread's CPU time"))
-}
-
-/// One room in virtual time: CPU time, decodes and encodes per tick.
-fn measure(recordings: &Recordings, scene: Scene, participants: usize) -> Measured {
-    let mut mix = AudioMix::new(AudioMixConfig::default());
-    for n in 0..participants as u64 {
-        mix.add_source(TrackKey(n), PeerId(n), false);
-        mix.add_listener(PeerId(n), AudioRung::Normal);
-    }
-    let mut out = AudioTick::default();
-    let start = Instant::now();
-    let mut mixes = 0;
-    let (mut before, mut began) = (*mix.counters(), Duration::ZERO);
-    for tick in 0..WARM_UP + MEASURED {
-        if tick == WARM_UP {
-            before = *mix.counters();
-            began = cpu_time();
-        }
-        let now = start + Duration::from_millis(20 * tick);
-        for n in 0..participants {
-            // Shared recordings are read at different places, so that not all pause at once.
-            let track = recordings.of(scene, n);
-            let at = (tick as usize + n / DISTINCT * 37) % track.len();
-            let (payload, level) = &track[at];
-            mix.push(
-                TrackKey(n as u64),
-                AudioPacket {
-                    seq: tick,
-                    timestamp: tick as u32 * FRAME_SAMPLES as u32,
-                    arrival: now,
-                    level: (scene != Scene::NoLevels).then_some(*level),
-                    payload: payload.clone(),
-                },
-            );
-        }
-        mix.tick(now + Duration::from_millis(1), &mut out);
-        if tick >= WARM_UP {
-            mixes += out.frames.len();
-        }
-        std::hint::black_box(&out);
-    }
-    let cpu = (cpu_time() - began) / MEASURED as u32;
-    let after = mix.counters();
-    let decoded = after.decodes + after.pre_roll - before.decodes - before.pre_roll;
-    let encoded = after.encodes + after.primes - before.encodes - before.primes;
-    Measured {
-        cpu,
-        decodes: decoded as f64 / MEASURED as f64,
-        encodes: encoded as f64 / MEASURED as f64,
-        mixes: mixes as f64 / MEASURED as f64,
-    }
 }
 
 fn print_figures() {

@@ -324,6 +324,146 @@ async fn a_client_goes_to_the_mix_and_back_without_joining_anew() {
     call.is_undisturbed("a client that switches").await;
 }
 
+/// Tracks of one kind that the participant has and that are, or are not, the mixer's: how many, and their packets.
+fn received(seen: &Observed, kind: MediaKind, mixed: bool) -> (usize, u64) {
+    let tracks = seen.tracks_of(kind).filter(|track| !track.ended);
+    let tracks = tracks.filter(|track| (track.stream_id == "mixed") == mixed);
+    tracks.fold((0, 0), |(n, sum), track| (n + 1, sum + track.packets))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_mixed_audio_pictures_are_forwarded_and_no_sound_of_others_costs_an_offer() {
+    let (audio, video) = (MediaKind::Audio, MediaKind::Video);
+    let server = Server::start(&[]).await;
+    let mut call = Call::start(&server, "one-sound").await;
+    let mut config = publisher(&server.socket(), "one-sound", "client");
+    config.query.push(("audio".into(), "mixed".into()));
+    let mut client = Participant::join(config).await.unwrap();
+    let gets = |pictures: usize, packets: u64| {
+        move |seen: &Observed| {
+            let ((sounds, heard), (seen, frames)) =
+                (received(seen, audio, true), received(seen, video, false));
+            sounds == 1 && heard > packets && seen == pictures && frames > packets
+        }
+    };
+    let seen = client.wait_until(CONNECTING, gets(2, 50)).await.unwrap();
+    assert_eq!(received(&seen, audio, false).0, 0, "{seen:?}");
+    assert_eq!(seen.last("welcome").unwrap()["audio"], "mixed");
+    let Work(before) = work(&server).await;
+    assert_eq!(before[..2], [0, 0], "no picture is decoded or encoded");
+    assert!(before[2] > 0 && before[3] > 0, "{before:?}");
+
+    // Somebody with a voice only: the others are forwarded it, this client hears it in what it has.
+    let speaker = ParticipantConfig {
+        video: None,
+        ..publisher(&server.socket(), "one-sound", "speaker")
+    };
+    let _speaker = Participant::join(speaker).await.unwrap();
+    let (member, _) = &mut call.members[0];
+    let hears = |seen: &Observed| {
+        let sounds = seen.tracks_of(audio).filter(|track| track.packets > 10);
+        sounds.count() == 3
+    };
+    let told = member.wait_until(CONNECTING, hears).await.unwrap();
+    let told = told.last("tracks_available").unwrap().as_object().unwrap();
+    let (voice, _) = told
+        .iter()
+        .find(|(_, track)| track["kind"] == "audio")
+        .unwrap();
+    let wanted = json!([{"client_id": told[voice]["client_id"], "track_id": voice}]);
+    client
+        .send(json!({"type": "subscribe_tracks", "data": wanted}))
+        .await
+        .unwrap();
+    let refused = |seen: &Observed| seen.count("error") == 1;
+    let now = client.wait_until(CONNECTING, refused).await.unwrap();
+    let error = now.last("error").unwrap().as_str().unwrap();
+    assert!(error.contains("audio=mixed"), "{error}");
+    assert_eq!(
+        now.server_offers, seen.server_offers,
+        "no sound costs an offer"
+    );
+    assert_eq!(
+        now.count("tracks_available"),
+        seen.count("tracks_available")
+    );
+
+    // To the mix and back: the same mixed sound all the while.
+    let said = |mode: &'static str, audio: &'static str| {
+        move |seen: &Observed| {
+            let last = seen.last("mode");
+            last.is_some_and(|last| last["mode"] == mode && last["audio"] == audio)
+        }
+    };
+    client
+        .send(json!({"type": "switch_mode", "data": "mcu"}))
+        .await
+        .unwrap();
+    client
+        .wait_until(CONNECTING, said("mcu", "mixed"))
+        .await
+        .unwrap();
+    let sees_mix = |seen: &Observed| received(seen, video, true).1 > 20;
+    client.wait_until(CONNECTING, sees_mix).await.unwrap();
+    client
+        .send(json!({"type": "switch_mode", "data": "sfu"}))
+        .await
+        .unwrap();
+    client
+        .wait_until(CONNECTING, said("sfu", "mixed"))
+        .await
+        .unwrap();
+    let back = client.wait_until(CONNECTING, gets(2, 50)).await.unwrap();
+    assert_eq!(
+        back.tracks_of(audio).count(),
+        1,
+        "one track of sound all the time"
+    );
+    let Work(before) = work(&server).await;
+    watch_frames(&mut client, 20).await;
+    let Work(after) = work(&server).await;
+    assert_eq!(after[..2], before[..2], "the mixed picture has ended");
+
+    // To the others' own sounds and back: the pictures go on as they are.
+    client
+        .send(json!({"type": "switch_audio", "data": "forwarded"}))
+        .await
+        .unwrap();
+    client
+        .wait_until(CONNECTING, said("sfu", "forwarded"))
+        .await
+        .unwrap();
+    let hears_each = |seen: &Observed| {
+        let sounds = seen
+            .tracks_of(audio)
+            .filter(|track| track.stream_id != "mixed");
+        sounds.filter(|track| track.packets > 20).count() == 3
+    };
+    client.wait_until(CONNECTING, hears_each).await.unwrap();
+    let Work(before) = work(&server).await;
+    client
+        .send(json!({"type": "switch_audio", "data": "mixed"}))
+        .await
+        .unwrap();
+    client
+        .wait_until(CONNECTING, said("sfu", "mixed"))
+        .await
+        .unwrap();
+    let again = |seen: &Observed| {
+        let mixes = seen
+            .tracks_of(audio)
+            .filter(|track| track.stream_id == "mixed");
+        mixes.last().is_some_and(|mix| mix.packets > 20)
+    };
+    let end = client.wait_until(CONNECTING, again).await.unwrap();
+    let pictures = |seen: &Observed| seen.tracks_of(video).count();
+    assert_eq!(pictures(&end), pictures(&back), "{end:?}");
+    assert_eq!(end.count("error"), 1, "{end:?}");
+    let Work(after) = work(&server).await;
+    assert_eq!(after[..2], before[..2], "no picture for the sake of sound");
+    call.is_undisturbed("a client with mixed audio").await;
+}
+
 /// Packets of the mixed pair, or of everything else.
 fn packets(seen: &Observed, mode: Mode) -> u64 {
     let of_mode = |stream: &str| (stream == "mixed") == (mode == Mode::Mcu);

@@ -89,6 +89,7 @@ fn wrong_messages() -> Vec<(String, &'static str)> {
             "set_bandwidth_limit",
         ),
         (message("switch_mode", json!("p2p")), "switch_mode"),
+        (message("switch_audio", json!(5.1)), "switch_audio"),
         (message("layout", json!({"kind": "spiral"})), "layout"),
         (message("mute", json!({"track_id": 1})), "mute"),
         (

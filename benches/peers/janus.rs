@@ -12,7 +12,7 @@ use super::process::{Process, until};
 use super::socket::Socket;
 use crate::support::connection::{Connection, Identity, Local, connect};
 use crate::support::sdp;
-use crate::{ADDRESS, AUDIO_BITRATE, AUDIO_COMPLEXITY, Peer, System};
+use crate::{ADDRESS, AUDIO_BITRATE, AUDIO_COMPLEXITY, AUDIO_LOSS, Peer, System};
 
 const PORT: u16 = 18188;
 const ROOM: u64 = 77;
@@ -174,6 +174,7 @@ impl System for Janus {
         }
         let join = json!({
             "request": "join", "room": ROOM, "display": "bench", "quality": AUDIO_COMPLEXITY, "bitrate": AUDIO_BITRATE,
+            "expected_loss": AUDIO_LOSS,
         });
         self.message(handle, join, None);
         let local = self.local();

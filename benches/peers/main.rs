@@ -1,12 +1,18 @@
 //! This server and Janus, side by side: the same light peers, the same packets, in turns, in one run.
 //!
-//! `forward` compares CPU per forwarded packet with Janus's VideoRoom, `mix` CPU per participant with its AudioBridge.
-//! The CPU time is that of the whole process: signalling, transports, media, codecs. See `benches/peers/README.md`.
+//! `forward` compares CPU per forwarded packet with Janus's VideoRoom, `mix` CPU per participant with its AudioBridge; the
+//! CPU time is that of the whole process: signalling, transports, media, codecs. `amix` compares the mixing alone with ffmpeg's.
+//! See `benches/peers/README.md`.
 
 #[path = "../support/mod.rs"]
 #[allow(dead_code)]
 mod support;
 
+#[path = "../support/room.rs"]
+#[allow(dead_code)]
+mod room;
+
+mod ffmpeg;
 mod janus;
 mod process;
 mod socket;
@@ -17,6 +23,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use janus::Janus;
+use room::Recordings;
 use support::connection::{Connection, Identity};
 use support::publisher::Publisher;
 use support::receivers::Receivers;
@@ -34,9 +41,12 @@ const WARM_UP: Duration = Duration::from_secs(2);
 const WINDOW: Duration = Duration::from_secs(4);
 const SUBSCRIBERS: [usize; 4] = [1, 5, 20, 50];
 const SPEAKERS: [usize; 3] = [3, 10, 50];
+const MIXED: [usize; 4] = [3, 10, 50, 200];
 /// Of the mixed sound: what this server's default is.
 const AUDIO_BITRATE: u32 = 32_000;
 const AUDIO_COMPLEXITY: u8 = 5;
+/// In-band FEC is made for so many percent of loss.
+const AUDIO_LOSS: u8 = 5;
 
 /// A connected light peer that receives.
 pub struct Peer {
@@ -62,18 +72,24 @@ trait System {
 }
 
 fn main() {
+    // Names choose comparisons, numbers choose sizes; `cargo bench` passes `--bench`.
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let wants = |name: &str| {
-        let named = wanted.iter().filter(|arg| !arg.starts_with('-'));
-        named.clone().count() == 0 || named.clone().any(|arg| arg == name)
+    let (sizes, names): (Vec<&String>, Vec<&String>) = wanted
+        .iter()
+        .filter(|arg| !arg.starts_with('-'))
+        .partition(|arg| arg.parse::<usize>().is_ok());
+    let wants = |name: &str| names.is_empty() || names.iter().any(|arg| *arg == name);
+    let chosen = |all: &[usize]| -> Vec<usize> {
+        let fits = |n: &&usize| sizes.is_empty() || sizes.iter().any(|arg| **arg == n.to_string());
+        all.iter().filter(fits).copied().collect()
     };
     let identity = Identity::new();
     if wants("forward") {
         println!(
-            "CPU per forwarded packet in us, {PROFILE:?}, medians of {ROUNDS} rounds in turns"
+            "CPU per forwarded packet in us, {PROFILE:?}, medians (and ranges) of {ROUNDS} rounds in turns"
         );
         println!("| subscribers | this server | Janus VideoRoom | ratio |\n|---|---|---|---|");
-        for subscribers in SUBSCRIBERS {
+        for subscribers in chosen(&SUBSCRIBERS) {
             let ours = || forward(&mut Talksy::start(&identity, PROFILE), subscribers);
             let theirs = || forward(&mut Janus::start(&identity, PROFILE), subscribers);
             compare("janus_forward", subscribers, ours, theirs);
@@ -81,13 +97,25 @@ fn main() {
     }
     if wants("mix") {
         println!(
-            "CPU per participant and 20 ms in us, everybody speaks, Opus at {AUDIO_BITRATE} bit/s, complexity {AUDIO_COMPLEXITY}"
+            "CPU per participant and 20 ms in us, everybody speaks, Opus at {AUDIO_BITRATE} bit/s, complexity {AUDIO_COMPLEXITY}, FEC for {AUDIO_LOSS} % loss"
         );
         println!("| participants | this server | Janus AudioBridge | ratio |\n|---|---|---|---|");
-        for speakers in SPEAKERS {
+        for speakers in chosen(&SPEAKERS) {
             let ours = || mix(&mut Talksy::start(&identity, PROFILE), speakers);
             let theirs = || mix(&mut Janus::start(&identity, PROFILE), speakers);
             compare("janus_audiobridge", speakers, ours, theirs);
+        }
+    }
+    if wants("amix") {
+        println!(
+            "CPU per participant and 20 ms in us without any network: this server's mixes for everybody, ffmpeg's one mix"
+        );
+        println!(
+            "| participants | who speaks | this server | ffmpeg | ratio |\n|---|---|---|---|---|"
+        );
+        let recordings = Recordings::new();
+        for participants in chosen(&MIXED) {
+            ffmpeg::compare(participants, &recordings);
         }
     }
 }
@@ -99,14 +127,24 @@ fn compare(name: &str, n: usize, ours: impl Fn() -> f64, theirs: impl Fn() -> f6
         us.push(ours());
         them.push(theirs());
     }
+    let (our_range, their_range) = (range(&us), range(&them));
     let (us, them) = (median(us), median(them));
-    println!("| {n} | {us:.2} | {them:.2} | {:.1} |", them / us);
+    println!(
+        "| {n} | {us:.2} ({our_range}) | {them:.2} ({their_range}) | {:.1} |",
+        them / us
+    );
     println!("figure {name}_ratio_n{n} {:.2} times", them / us);
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+fn range(values: &[f64]) -> String {
+    let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let highest = values.iter().copied().fold(0.0, f64::max);
+    format!("{lowest:.2} to {highest:.2}")
 }
 
 /// µs per forwarded packet. Panics if a packet was lost.

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
+use socket2::SockRef;
 use talksy_unit::rtp::demux::{DatagramKind, classify};
 use talksy_unit::rtp::params::{MediaKind, ReceiveLine, Ssrc};
 use talksy_unit::sfu::{DropReason, Publisher as Ingest};
@@ -20,11 +21,21 @@ use super::publisher::NUMBER_AT;
 /// Between two sweeps over the sockets; kernel buffers hold far more.
 pub const SWEEP: Duration = Duration::from_millis(5);
 
+/// Of each subscriber's socket, in bytes: half a minute of 1.5 Mbit/s, if the kernel allows it.
+const KERNEL_BUFFER: usize = 4 << 20;
+
 /// The running subscribers.
 pub struct Receivers {
-    add: mpsc::Sender<(Connection, Vec<ReceiveLine>)>,
+    tell: mpsc::Sender<Change>,
     shared: Arc<Shared>,
     thread: JoinHandle<Vec<Tally>>,
+}
+
+/// What the sweeping thread is told between two sweeps.
+enum Change {
+    Add(Box<Connection>, Vec<ReceiveLine>),
+    /// Of the subscriber with this number; the answer says that it holds.
+    SetLines(usize, Vec<ReceiveLine>, mpsc::Sender<()>),
 }
 
 #[derive(Default)]
@@ -95,10 +106,10 @@ impl Tally {
 
 impl Receivers {
     pub fn start() -> Self {
-        let (add, added) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
         let shared = Arc::new(Shared::default());
         let sweeper = Sweeper {
-            added,
+            told,
             shared: shared.clone(),
             subscribers: Vec::new(),
             buffer: vec![0; 1 << 16],
@@ -108,7 +119,7 @@ impl Receivers {
             .spawn(move || sweeper.run())
             .expect("a thread");
         Receivers {
-            add,
+            tell,
             shared,
             thread,
         }
@@ -116,8 +127,16 @@ impl Receivers {
 
     /// Takes a connected subscriber. The first one shows in what groups its packets were sent.
     pub fn add(&self, connection: Connection, lines: Vec<ReceiveLine>) {
-        let added = self.add.send((connection, lines));
-        added.expect("the receivers run");
+        let told = self.tell.send(Change::Add(Box::new(connection), lines));
+        told.expect("the receivers run");
+    }
+
+    /// Says on what lines the `number`th subscriber that was added receives from now on.
+    pub fn set_lines(&self, number: usize, lines: Vec<ReceiveLine>) {
+        let (done, wait) = mpsc::channel();
+        let told = self.tell.send(Change::SetLines(number, lines, done));
+        told.expect("the receivers run");
+        wait.recv().expect("the receivers run");
     }
 
     /// Packets of media that all subscribers got so far.
@@ -148,7 +167,7 @@ impl Receivers {
 }
 
 struct Sweeper {
-    added: mpsc::Receiver<(Connection, Vec<ReceiveLine>)>,
+    told: mpsc::Receiver<Change>,
     shared: Arc<Shared>,
     subscribers: Vec<Subscriber>,
     buffer: Vec<u8>,
@@ -158,10 +177,8 @@ impl Sweeper {
     fn run(mut self) -> Vec<Tally> {
         while !self.shared.stop.load(Ordering::Acquire) {
             let began = Instant::now();
-            while let Ok((connection, lines)) = self.added.try_recv() {
-                let scout = self.subscribers.is_empty();
-                self.subscribers
-                    .push(Subscriber::new(connection, &lines, scout));
+            while let Ok(change) = self.told.try_recv() {
+                self.change(change);
             }
             for subscriber in &mut self.subscribers {
                 subscriber.sweep(began, &mut self.buffer, &self.shared);
@@ -170,6 +187,21 @@ impl Sweeper {
         }
         let tallies = self.subscribers.into_iter();
         tallies.map(|subscriber| subscriber.tally).collect()
+    }
+
+    fn change(&mut self, change: Change) {
+        match change {
+            Change::Add(connection, lines) => {
+                let scout = self.subscribers.is_empty();
+                self.subscribers
+                    .push(Subscriber::new(*connection, &lines, scout));
+            }
+            Change::SetLines(number, lines, done) => {
+                self.subscribers[number].ingest.set_lines(&lines);
+                // Who asked may have given up.
+                let _ = done.send(());
+            }
+        }
     }
 }
 
@@ -186,6 +218,8 @@ impl Subscriber {
     fn new(connection: Connection, lines: &[ReceiveLine], scout: bool) -> Self {
         let set = connection.socket.set_nonblocking(true);
         set.expect("a non-blocking socket");
+        // The receivers' thread may have to wait for its turn; what cannot be had is done without.
+        let _ = SockRef::from(&connection.socket).set_recv_buffer_size(KERNEL_BUFFER);
         let mut ingest = Ingest::new(Ssrc(99));
         ingest.set_lines(lines);
         let groups = scout.then(|| UdpSocketState::new(UdpSockRef::from(&connection.socket)));

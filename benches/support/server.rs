@@ -12,10 +12,13 @@ use talksy_unit::worker::{
 };
 use tokio::sync::mpsc;
 
-use super::connection::{Connection, Identity, connect};
+use super::connection::{Connection, Identity, Local, connect};
 use super::sdp;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A loaded machine answers late.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A handshake that does not end (an overloaded machine may lose its packets) is begun anew, as a page would.
+const ATTEMPTS: usize = 4;
 const THREAD: &str = "media-0";
 
 /// One worker with one room.
@@ -29,6 +32,12 @@ pub struct Server {
     profile: SrtpProfile,
     peers: usize,
     thread: i32,
+}
+
+/// A connected peer that nothing is sent to yet.
+pub struct Joined {
+    peer: PeerId,
+    local: Local,
 }
 
 impl Server {
@@ -94,30 +103,46 @@ impl Server {
         vec![next(), next()]
     }
 
-    /// Connects a peer that receives `tracks`, up to the m-lines on which they come.
-    pub fn subscriber(&mut self, tracks: &[TrackKey]) -> (Connection, Vec<ReceiveLine>) {
-        let (peer, number) = self.add_peer(false);
-        let local = self.identity.local(number);
-        let offer = self.next_offer(peer);
-        let sdp = sdp::answer(&offer, &local);
-        self.send(Command::Answer { peer, sdp });
-        let (to, profile) = (self.address, self.profile);
-        let connection = connect(&self.identity, local.clone(), &offer, to, profile);
-        let connection = connection.expect("a connection");
+    /// Connects a peer that will receive.
+    pub fn join(&mut self) -> (Joined, Connection) {
+        for attempt in 1..=ATTEMPTS {
+            let (peer, number) = self.add_peer(false);
+            let local = self.identity.local(number);
+            let offer = self.next_offer(peer);
+            let sdp = sdp::answer(&offer, &local);
+            self.send(Command::Answer { peer, sdp });
+            let (to, profile) = (self.address, self.profile);
+            match connect(&self.identity, local.clone(), &offer, to, profile) {
+                Ok(connection) => return (Joined { peer, local }, connection),
+                Err(error) => eprintln!("attempt {attempt} to connect a subscriber: {error}"),
+            }
+            self.send(Command::RemovePeer { peer });
+        }
+        panic!("a subscriber does not connect");
+    }
+
+    /// Subscribes a connected peer to `tracks`. `prepare` is told the m-lines on which they come, before they do.
+    pub fn subscribe(
+        &mut self,
+        joined: &Joined,
+        tracks: &[TrackKey],
+        prepare: impl FnOnce(Vec<ReceiveLine>),
+    ) {
+        let peer = joined.peer;
         self.send(Command::Subscribe {
             peer,
             tracks: tracks.to_vec(),
         });
         let offer = self.next_offer(peer);
-        let sdp = sdp::answer(&offer, &local);
-        self.send(Command::Answer { peer, sdp });
         let lines = sdp::receive_lines(&offer);
         assert_eq!(
             lines.len(),
             tracks.len(),
             "all tracks in one offer:\n{offer}"
         );
-        (connection, lines)
+        prepare(lines);
+        let sdp = sdp::answer(&offer, &joined.local);
+        self.send(Command::Answer { peer, sdp });
     }
 
     fn next_offer(&mut self, peer: PeerId) -> String {

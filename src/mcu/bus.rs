@@ -385,19 +385,19 @@ impl Bus {
         self.video(VideoControl::Layout(wish));
     }
 
-    /// A client that is to be sent the mix.
-    pub fn add_listener(&self, peer: PeerId, rung: Rung) {
-        self.audio(AudioControl::AddListener(peer, rung.audio));
-        self.set_picture(peer, rung.video);
+    /// A client that is to be sent the sound. Known already: changes its rung.
+    pub fn add_listener(&self, peer: PeerId, rung: AudioRung) {
+        self.audio(AudioControl::AddListener(peer, rung));
     }
 
-    /// It moves to another rung.
+    /// It moves to another rung, with what it gets.
     pub fn set_rung(&self, peer: PeerId, rung: Rung) {
         self.audio(AudioControl::SetRung(peer, rung.audio));
         self.set_picture(peer, rung.video);
     }
 
-    fn set_picture(&self, peer: PeerId, rung: Option<VideoRung>) {
+    /// The picture that a client is to be sent from now on, if any.
+    pub fn set_picture(&self, peer: PeerId, rung: Option<VideoRung>) {
         self.video(match rung {
             Some(rung) => VideoControl::SetListener(peer, rung),
             None => VideoControl::RemoveListener(peer),
@@ -414,10 +414,9 @@ impl Bus {
         self.audio(AudioControl::SetStereo(peer, stereo));
     }
 
-    /// It is gone.
+    /// It wants no sound any more.
     pub fn remove_listener(&self, peer: PeerId) {
         self.audio(AudioControl::RemoveListener(peer));
-        self.video(VideoControl::RemoveListener(peer));
     }
 
     /// A listener of this rung lost its picture.

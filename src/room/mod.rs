@@ -21,5 +21,7 @@ pub mod task;
 
 pub use manager::{Membership, RoomManager};
 pub use notice::{AvailableTrack, DeliveredTrack, ModeReason, Notice, PeerSummary};
-pub use request::{JoinRequest, LayoutError, LayoutRequest, Mode, Quality, Request, TrackRef};
+pub use request::{
+    AudioMode, JoinRequest, LayoutError, LayoutRequest, Mode, Quality, Request, TrackRef,
+};
 pub use room::{JoinError, Limits, Output, Room};

@@ -14,6 +14,8 @@ pub struct JoinRequest {
     pub name: Option<String>,
     /// How it wants to receive.
     pub mode: Mode,
+    /// How it wants to hear the others where they are forwarded.
+    pub audio: AudioMode,
     /// False for a view-only client: the server makes the first offer.
     pub publish: bool,
     /// Upper bound of what it wants to receive, bit/s.
@@ -34,13 +36,24 @@ pub enum Mode {
     Auto,
 }
 
+/// The wire's `audio`: how the others' sound comes in [`Mode::Sfu`]. In [`Mode::Mcu`] it comes mixed anyway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum AudioMode {
+    /// Every track by itself.
+    #[default]
+    Forwarded,
+    /// One mixed track.
+    Mixed,
+}
+
 impl Mode {
     /// The delivery that was asked for; `None` where the server would have to choose.
-    pub fn delivery(self) -> Option<Delivery> {
-        match self {
-            Mode::Sfu => Some(Delivery::Forward),
-            Mode::Mcu => Some(Delivery::Mixed),
-            Mode::Auto => None,
+    pub fn delivery(self, audio: AudioMode) -> Option<Delivery> {
+        match (self, audio) {
+            (Mode::Sfu, AudioMode::Forwarded) => Some(Delivery::Forward),
+            (Mode::Sfu, AudioMode::Mixed) => Some(Delivery::MixedAudio),
+            (Mode::Mcu, _) => Some(Delivery::Mixed),
+            (Mode::Auto, _) => None,
         }
     }
 }
@@ -120,6 +133,8 @@ pub enum Request {
     AskRenegotiation,
     /// Change the delivery mid-call.
     SwitchMode(Mode),
+    /// Change how the others' sound comes, mid-call.
+    SwitchAudio(AudioMode),
     /// Which picture the mixer should draw.
     Layout(LayoutRequest),
     /// A picture for the client's card in the mixed picture; `None`: its initials.

@@ -159,7 +159,9 @@ impl Room {
             self.guests += 1;
             format!("Guest {}", self.guests)
         });
-        let delivery = request.mode.delivery().unwrap_or(Delivery::Forward);
+        let delivery = request.mode.delivery(request.audio);
+        let delivery = delivery.or_else(|| Mode::Sfu.delivery(request.audio));
+        let delivery = delivery.unwrap_or(Delivery::Forward);
         let member = Member::new(name.clone(), delivery, &request);
         self.notify(peer, Notice::Welcome { name, delivery });
         if request.mode == Mode::Auto {
@@ -215,6 +217,7 @@ impl Room {
             Request::Subscribe(tracks) => self.subscribe(peer, &tracks),
             Request::AskRenegotiation => self.ask_renegotiation(peer),
             Request::SwitchMode(mode) => self.switch_mode(peer, mode),
+            Request::SwitchAudio(audio) => self.switch_audio(peer, audio),
             Request::Layout(wanted) => {
                 if let Err(error) = self.set_layout(&wanted) {
                     self.refuse(peer, error.to_string());
@@ -361,16 +364,18 @@ impl Room {
         self.tell_available(peer, &all);
     }
 
-    /// Tells a member of those tracks that it may subscribe to: forwarded members only, once they are connected
-    /// (old pages are ready for `ontrack` only then), and never of their own.
+    /// Tells a member of those tracks that it may subscribe to: of the kinds that are forwarded to it, once it is connected
+    /// (old pages are ready for `ontrack` only then), and never of its own.
     fn tell_available(&mut self, peer: PeerId, keys: &[TrackKey]) {
         let Some(member) = self.members.get(&peer) else {
             return;
         };
-        if member.link != Link::Connected || member.delivery != Delivery::Forward {
+        if member.link != Link::Connected {
             return;
         }
+        let delivery = member.delivery;
         let tracks = keys.iter().filter_map(|key| self.available(peer, *key));
+        let tracks = tracks.filter(|track| delivery.forwards(track.kind));
         for batch in without_shared_ids(tracks) {
             self.notify(peer, Notice::TracksAvailable(batch));
         }

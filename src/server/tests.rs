@@ -241,6 +241,7 @@ async fn malformed_messages_of_every_kind_get_an_error_and_an_open_socket() {
         r#"{"type":"switch_quality","data":"best"}"#,
         r#"{"type":"set_bandwidth_limit","data":"many"}"#,
         r#"{"type":"switch_mode","data":"auto"}"#,
+        r#"{"type":"switch_audio","data":"stereo"}"#,
         r#"{"type":"layout","data":{"kind":"pinned"}}"#,
         r#"{"type":"mute","data":{"track_id":"x","muted":true}}"#,
         r#"{"type":"chat","data":{}}"#,

@@ -11,6 +11,7 @@ mod server;
 pub use client::{ClientMessage, MAX_CHAT, ProtocolError};
 pub use server::{Resumption, ServerMessage, VoiceDetected, VoicePacket, Welcome};
 
+use crate::rtp::params::MediaKind;
 use crate::worker::{Delivery, SourceType};
 
 /// The wire's word for what a track shows.
@@ -24,8 +25,17 @@ pub fn source_name(source: SourceType) -> &'static str {
 /// The wire's word for how a client receives.
 pub fn mode_name(delivery: Delivery) -> &'static str {
     match delivery {
-        Delivery::Forward => "sfu",
+        Delivery::Forward | Delivery::MixedAudio => "sfu",
         Delivery::Mixed => "mcu",
+    }
+}
+
+/// The wire's word for how a client hears the others.
+pub fn audio_name(delivery: Delivery) -> &'static str {
+    if delivery.forwards(MediaKind::Audio) {
+        "forwarded"
+    } else {
+        "mixed"
     }
 }
 

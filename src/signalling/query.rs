@@ -1,7 +1,7 @@
 //! What a page or a socket says in its query string.
 
 use crate::room::manager::DEFAULT_ROOM;
-use crate::room::{JoinRequest, Mode};
+use crate::room::{AudioMode, JoinRequest, Mode};
 use crate::signalling::resume::ResumeQuery;
 use crate::worker::Shape;
 
@@ -43,6 +43,14 @@ impl JoinQuery {
             Some(Some(mode)) => mode,
             None => Mode::default(),
         };
+        let audio = match value(pairs, "audio").map(parse_audio) {
+            Some(None) => {
+                complaints.push("audio is forwarded or mixed: forwarded is used".to_owned());
+                AudioMode::default()
+            }
+            Some(Some(audio)) => audio,
+            None => AudioMode::default(),
+        };
         let max_receive_bps = match value(pairs, "max_kbps").map(str::parse::<u64>) {
             Some(Err(_)) => {
                 complaints
@@ -70,6 +78,7 @@ impl JoinQuery {
             request: JoinRequest {
                 name: value(pairs, "name").and_then(clean_name),
                 mode,
+                audio,
                 publish: !matches!(value(pairs, "publish"), Some("0" | "false")),
                 max_receive_bps,
                 canvas,
@@ -105,6 +114,15 @@ pub fn parse_mode(text: &str) -> Option<Mode> {
         "sfu" => Some(Mode::Sfu),
         "mcu" => Some(Mode::Mcu),
         "auto" => Some(Mode::Auto),
+        _ => None,
+    }
+}
+
+/// Reads the wire's `audio`.
+pub fn parse_audio(text: &str) -> Option<AudioMode> {
+    match text {
+        "forwarded" => Some(AudioMode::Forwarded),
+        "mixed" => Some(AudioMode::Mixed),
         _ => None,
     }
 }
@@ -145,6 +163,7 @@ mod tests {
             JoinRequest {
                 name: None,
                 mode: Mode::Sfu,
+                audio: AudioMode::Forwarded,
                 publish: true,
                 max_receive_bps: None,
                 canvas: None,
@@ -166,6 +185,7 @@ mod tests {
         let query = JoinQuery::parse(&pairs(&[
             ("room_id", "1111"),
             ("mode", "mcu"),
+            ("audio", "mixed"),
             ("name", "  Ann\n "),
             ("publish", "0"),
             ("max_kbps", "250"),
@@ -180,6 +200,7 @@ mod tests {
             JoinRequest {
                 name: Some("Ann".into()),
                 mode: Mode::Mcu,
+                audio: AudioMode::Mixed,
                 publish: false,
                 max_receive_bps: Some(250_000),
                 canvas: Some(Shape::Portrait),
@@ -192,10 +213,12 @@ mod tests {
         let query = JoinQuery::parse(&pairs(&[
             ("mode", "mesh"),
             ("max_kbps", "-3"),
+            ("audio", "5.1"),
             ("canvas", "round"),
         ]))
         .expect("valid");
         assert_eq!(query.request.mode, Mode::Sfu);
+        assert_eq!(query.request.audio, AudioMode::Forwarded);
         assert_eq!(query.request.max_receive_bps, None);
         assert_eq!(query.complaints.len(), 3);
     }

@@ -11,7 +11,8 @@ use crate::rtp::bwe::Estimator;
 use crate::rtp::params::MediaKind;
 use crate::sfu::{Allocator, Budget, Choice, Demand, Target};
 use crate::worker::demux::Slot;
-use crate::worker::state::{Peer, Receiving};
+use crate::worker::rungs::audio_rung;
+use crate::worker::state::Peer;
 use crate::worker::thread::Worker;
 use crate::worker::{Event, SourceType};
 
@@ -145,9 +146,10 @@ impl Worker {
         let limit = peer.params.max_receive_bps;
         peer.session.subscriber.estimator_mut().set_limit(limit);
         peer.session.subscriber.adjust_pace(now);
-        let limited = match peer.receiving {
-            Receiving::Forward(_) => self.allocate_tracks(now, slot),
-            Receiving::Mixed(_) => self.allocate_rung(now, slot),
+        let limited = if peer.receiving.picture.is_some() {
+            self.allocate_rung(now, slot)
+        } else {
+            self.allocate_tracks(now, slot)
         };
         let peer = &mut self.peers[slot];
         let estimator = peer.session.subscriber.estimator();
@@ -182,9 +184,7 @@ impl Worker {
         let known = |sender: &u64| demands.iter().any(|demand| demand.sender == *sender);
         peer.bandwidth.targets.retain(|sender, _| known(sender));
         let tiles = &mut peer.bandwidth.tiles;
-        if let Receiving::Forward(tracks) = &peer.receiving {
-            tiles.retain(|key, _| tracks.contains_key(key));
-        }
+        tiles.retain(|key, _| peer.receiving.tracks.contains_key(key));
         for (choice, key) in allocation.choices.iter().zip(&tracks) {
             self.carry_out(now, slot, *key, choice);
         }
@@ -197,10 +197,12 @@ impl Worker {
         let peer = &self.peers[slot];
         let room = self.rooms.get(&peer.room);
         let dominant = room.and_then(|room| room.voices.dominant_for(slot));
-        let Receiving::Forward(tracks) = &peer.receiving else {
-            return wishes;
-        };
-        let attached = tracks.iter().filter(|(_, forwarded)| forwarded.attached);
+        if peer.receiving.hears_mix() {
+            let rung = audio_rung(&peer.receiving, peer.params.max_receive_bps);
+            wishes.voices = (self.codecs.sound.opus_of(rung).bitrate.into(), 1);
+        }
+        let tracks = peer.receiving.tracks.iter();
+        let attached = tracks.filter(|(_, forwarded)| forwarded.attached);
         let attached: SmallVec<[(TrackKey, u64); 16]> = attached
             .map(|(key, forwarded)| (*key, forwarded.sender))
             .collect();
@@ -280,7 +282,7 @@ impl Worker {
         size: (u32, u32),
     ) {
         if let Some(peer) = self.peer_mut(id)
-            && matches!(&peer.receiving, Receiving::Forward(tracks) if tracks.contains_key(&track))
+            && peer.receiving.tracks.contains_key(&track)
         {
             peer.bandwidth.tiles.insert(track, size);
             self.reallocate(now, id);

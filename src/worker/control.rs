@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::mcu::audio::MixId;
+use crate::rtp::params::MediaKind;
 use crate::worker::bandwidth::Bandwidth;
 use crate::worker::delivery::BEST_LAYER;
 use crate::worker::demux::Slot;
@@ -101,9 +102,7 @@ impl Worker {
         let peer = &mut self.peers[slot];
         peer.session.repeat_offer();
         peer.touched = true;
-        if matches!(peer.receiving, Receiving::Mixed(_)) {
-            self.tell_layout(slot);
-        }
+        self.tell_layout(slot);
     }
 
     fn suspend(&mut self, id: PeerId) {
@@ -159,14 +158,12 @@ impl Worker {
                 return;
             }
         };
-        let receiving = Receiving::Forward(Default::default());
-        let delivery = params.delivery;
         let slot = self.peers.insert(Peer {
             id,
             room,
             params,
             session,
-            receiving,
+            receiving: Receiving::default(),
             published: Vec::new(),
             speaking: Default::default(),
             has_levels: false,
@@ -186,9 +183,7 @@ impl Worker {
             room.members.push(slot);
             room.voices.enter(slot);
         }
-        if delivery == Delivery::Mixed {
-            self.begin_mixed(slot);
-        }
+        self.begin_mixed(slot);
     }
 
     pub(super) fn remove_peer(&mut self, now: Instant, slot: Slot) {
@@ -266,10 +261,14 @@ impl Worker {
         if !peer.params.client_offers_first {
             peer.session.negotiator().allow_offers();
         }
-        self.stop_receiving(slot);
-        if delivery == Delivery::Mixed {
-            self.begin_mixed(slot);
+        for kind in [MediaKind::Audio, MediaKind::Video] {
+            match kind {
+                _ if !delivery.forwards(kind) => self.stop_forwarding(slot, kind),
+                MediaKind::Audio => self.end_mixed_sound(slot),
+                MediaKind::Video => self.end_mixed_picture(slot),
+            }
         }
+        self.begin_mixed(slot);
         let room = self.peers[slot].room;
         self.update_bus(room);
         self.peers[slot].deadline = now;

@@ -10,7 +10,7 @@ use crate::worker::Event;
 use crate::worker::demux::Slot;
 use crate::worker::mixed::{UNTOLD_TILE, aim};
 use crate::worker::session::Forwarding;
-use crate::worker::state::{Forwarded, Peer, Receiving, Track};
+use crate::worker::state::{Forwarded, Peer, Track};
 use crate::worker::thread::Worker;
 
 /// What a sender carries, as its m-line says it.
@@ -100,9 +100,7 @@ impl Worker {
             .unwrap_or_default()
         {
             let peer = &mut self.peers[slot];
-            if let Receiving::Forward(tracks) = &mut peer.receiving
-                && let Some(forwarded) = tracks.remove(&key)
-            {
+            if let Some(forwarded) = peer.receiving.tracks.remove(&key) {
                 close_sender(peer, forwarded.sender);
             }
         }
@@ -141,11 +139,11 @@ impl Worker {
             if track.publisher == slot || track.room != peer.room {
                 continue;
             }
-            if !matches!(&peer.receiving, Receiving::Forward(tracks) if !tracks.contains_key(&key))
-            {
+            let info = &track.info;
+            let forwards = peer.params.delivery.forwards(info.kind);
+            if !forwards || peer.receiving.tracks.contains_key(&key) {
                 continue;
             }
-            let info = &track.info;
             let sender = open_sender(
                 peer,
                 Carried {
@@ -157,42 +155,42 @@ impl Worker {
                     dedicated: false,
                 },
             );
-            if let Receiving::Forward(tracks) = &mut peer.receiving {
-                tracks.insert(
-                    key,
-                    Forwarded {
-                        sender,
-                        attached: false,
-                    },
-                );
-            }
+            peer.receiving.tracks.insert(
+                key,
+                Forwarded {
+                    sender,
+                    attached: false,
+                },
+            );
         }
     }
 
     /// Closes all senders of a peer, forwarded or mixed.
     pub(super) fn stop_receiving(&mut self, slot: Slot) {
+        for kind in [MediaKind::Audio, MediaKind::Video] {
+            self.stop_forwarding(slot, kind);
+        }
+        self.end_mixed_sound(slot);
+        self.end_mixed_picture(slot);
+    }
+
+    /// Closes the senders of the others' tracks of one kind.
+    pub(super) fn stop_forwarding(&mut self, slot: Slot, kind: MediaKind) {
         let peer = &mut self.peers[slot];
-        match std::mem::replace(&mut peer.receiving, Receiving::Forward(Default::default())) {
-            Receiving::Forward(tracks) => {
-                for (key, forwarded) in tracks {
-                    close_sender(&mut self.peers[slot], forwarded.sender);
-                    if let Some(track) = self.tracks.get_mut(&key) {
-                        track
-                            .subscribers
-                            .retain(|(subscriber, _)| *subscriber != slot);
-                    }
-                }
-            }
-            Receiving::Mixed(pair) => {
-                let rung = pair.rung.video;
-                close_sender(peer, pair.audio);
-                close_sender(peer, pair.video);
-                let (id, room) = (peer.id, peer.room);
-                if let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
-                    bus.remove_listener(id);
-                }
-                rung.inspect(|rung| self.adjust_rung(room, *rung));
-            }
+        let mut closed = Vec::new();
+        peer.receiving.tracks.retain(|key, forwarded| {
+            let track = self.tracks.get_mut(key);
+            let track = track.filter(|track| track.info.kind == kind);
+            let Some(track) = track else {
+                return true;
+            };
+            let subscribers = &mut track.subscribers;
+            subscribers.retain(|(subscriber, _)| *subscriber != slot);
+            closed.push(forwarded.sender);
+            false
+        });
+        for sender in closed {
+            close_sender(peer, sender);
         }
     }
 
@@ -211,17 +209,13 @@ impl Worker {
             let room = self.peers[slot].room;
             self.choose_pictures(now, room);
         }
-        if let Receiving::Mixed(_) = self.peers[slot].receiving {
-            self.on_mixed_lines(slot, send);
-            return;
-        }
+        self.on_mixed_lines(slot, send);
         let peer = &mut self.peers[slot];
         let (id, room) = (peer.id, peer.room);
-        let Receiving::Forward(tracks) = &mut peer.receiving else {
-            return;
-        };
         let mut begun = Vec::new();
-        for (&key, forwarded) in tracks
+        for (&key, forwarded) in peer
+            .receiving
+            .tracks
             .iter_mut()
             .filter(|(_, forwarded)| !forwarded.attached)
         {
@@ -262,14 +256,11 @@ impl Worker {
 
     /// The client cannot take what a sender carries.
     pub(super) fn on_refused(&mut self, slot: Slot, sender: u64, reason: &str) {
-        if let Receiving::Mixed(_) = self.peers[slot].receiving {
-            self.on_mixed_refused(slot, sender, reason);
+        if self.on_mixed_refused(slot, sender, reason) {
             return;
         }
         let peer = &mut self.peers[slot];
-        let Receiving::Forward(tracks) = &mut peer.receiving else {
-            return;
-        };
+        let tracks = &mut peer.receiving.tracks;
         let Some(key) = tracks
             .iter()
             .find(|(_, f)| f.sender == sender)

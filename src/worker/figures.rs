@@ -16,7 +16,7 @@ use crate::worker::bandwidth::BandwidthCounters;
 use crate::worker::mixed::MIXED_STREAM;
 use crate::worker::session::{Session, SessionCounters};
 use crate::worker::socket::SocketCounters;
-use crate::worker::state::{Peer, Receiving, Track};
+use crate::worker::state::{Peer, Track};
 use crate::worker::tcp::StreamCounters;
 use crate::worker::thread::{Worker, WorkerCounters};
 
@@ -121,12 +121,19 @@ pub(super) fn peer_stats(
     let sent = peer.session.subscriber.stats(now);
     let counters = peer.session.counters();
     let estimate_bps = super::bandwidth::estimate(now, peer);
-    let mixed = matches!(peer.receiving, Receiving::Mixed(_)).then_some(ladder);
+    let receiving = &peer.receiving;
     PeerStats {
         received: peer.session.publisher.stats(now),
         sent: sent
             .into_iter()
-            .filter_map(|figures| sent_track(figures, tracks.get(&figures.track), mixed))
+            .filter_map(|figures| {
+                let mixed = match figures.kind {
+                    MediaKind::Audio => receiving.sound.is_some(),
+                    MediaKind::Video => receiving.picture.is_some(),
+                };
+                let mixed = mixed.then_some(ladder);
+                sent_track(figures, tracks.get(&figures.track), mixed)
+            })
             .collect(),
         bytes_ingress: counters.bytes_in,
         bytes_egress: counters.bytes_out,

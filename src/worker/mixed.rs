@@ -18,16 +18,16 @@ use crate::rtp::params::{Codec, MediaKind, SendLine};
 use crate::sfu::{
     DropReason, Layer, LayerSet, Publisher, Received, SenderClock, Tap, Target, layer_for_tile,
 };
-use crate::worker::delivery::{Carried, open_sender};
+use crate::worker::delivery::{Carried, close_sender, open_sender};
 use crate::worker::demux::Slot;
 use crate::worker::figures::mixed_track_id;
-use crate::worker::rungs::{first_rung, target_of};
+use crate::worker::rungs::{audio_rung, first_rung, target_of};
 use crate::worker::session::Forwarding;
-use crate::worker::state::{MixedPair, Receiving, Track, video_codec};
+use crate::worker::state::{MixedSender, MixedView, Peer, Track, video_codec};
 use crate::worker::thread::Worker;
 use crate::worker::{Avatar, Event, LayoutWish, MixedLayout, SourceType};
 
-/// Stream and track ids of the mixed pair.
+/// Stream and track ids of the mixed tracks.
 pub(super) const MIXED_STREAM: &str = "mixed";
 
 /// Taken for the tile of a picture until the bus has told its size.
@@ -86,106 +86,153 @@ pub(super) fn tap(bus: &Bus, tap: &mut Tap, now: Instant, packet: &Received<'_>)
     false
 }
 
-impl Worker {
-    /// Opens the pair of senders of a mixed client.
-    pub(super) fn begin_mixed(&mut self, slot: Slot) {
-        let peer = &mut self.peers[slot];
-        let cname = format!("{MIXED_STREAM}-{}", peer.id);
-        let carried = |codec: Codec| Carried {
+/// Opens a sender of a mixed track and returns its id.
+fn open_mixed(peer: &mut Peer, codec: Codec) -> u64 {
+    let cname = format!("{MIXED_STREAM}-{}", peer.id);
+    open_sender(
+        peer,
+        Carried {
             kind: codec.kind(),
             codec,
             stream_id: MIXED_STREAM.into(),
             track_id: mixed_track_id(codec.kind()),
-            cname: cname.clone(),
+            cname,
             dedicated: true,
+        },
+    )
+}
+
+impl Worker {
+    /// Opens the senders of what the peer gets mixed, as far as they are not there yet.
+    pub(super) fn begin_mixed(&mut self, slot: Slot) {
+        let peer = &mut self.peers[slot];
+        let delivery = peer.params.delivery;
+        if !delivery.forwards(MediaKind::Audio) && peer.receiving.sound.is_none() {
+            let sender = open_mixed(peer, Codec::Opus);
+            peer.receiving.sound = Some(MixedSender::new(sender));
+        }
+        if !delivery.forwards(MediaKind::Video) && peer.receiving.picture.is_none() {
+            let shape = peer.params.canvas.unwrap_or_default();
+            peer.receiving.picture = Some(MixedView {
+                sender: open_mixed(peer, Codec::H264),
+                line: false,
+                listening: false,
+                track: None,
+                rung: first_rung(&self.codecs.ladder, shape, peer.params.max_receive_bps),
+                shape,
+                share: None,
+            });
+        }
+    }
+
+    /// Ends the mixed sound, if the peer has it.
+    pub(super) fn end_mixed_sound(&mut self, slot: Slot) {
+        let peer = &mut self.peers[slot];
+        let Some(sound) = peer.receiving.sound.take() else {
+            return;
         };
-        let audio = open_sender(peer, carried(Codec::Opus));
-        let video = open_sender(peer, carried(Codec::H264));
-        let shape = peer.params.canvas.unwrap_or_default();
-        peer.receiving = Receiving::Mixed(MixedPair {
-            audio,
-            video,
-            rung: first_rung(&self.codecs.ladder, shape, peer.params.max_receive_bps),
-            shape,
-            share: None,
-            listening: false,
-            stereo: false,
-            audio_line: false,
-            video_line: false,
-            audio_track: None,
-            video_track: None,
-        });
+        close_sender(peer, sound.sender);
+        let (id, room) = (peer.id, peer.room);
+        if let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
+            bus.remove_listener(id);
+        }
+    }
+
+    /// Ends the mixed picture, if the peer has it.
+    pub(super) fn end_mixed_picture(&mut self, slot: Slot) {
+        let peer = &mut self.peers[slot];
+        let Some(view) = peer.receiving.picture.take() else {
+            return;
+        };
+        close_sender(peer, view.sender);
+        let (id, room) = (peer.id, peer.room);
+        if let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
+            bus.set_picture(id, None);
+        }
+        view.rung
+            .video
+            .inspect(|rung| self.adjust_rung(room, *rung));
     }
 
     pub(super) fn on_mixed_lines(&mut self, slot: Slot, send: &[SendLine]) {
-        let peer = &mut self.peers[slot];
-        let Receiving::Mixed(pair) = &mut peer.receiving else {
-            return;
-        };
+        let receiving = &mut self.peers[slot].receiving;
         let has_line = |sender| send.iter().any(|line| line.sender == sender);
-        pair.audio_line = has_line(pair.audio);
-        pair.video_line = has_line(pair.video);
-        pair.stereo = send
-            .iter()
-            .filter(|line| line.sender == pair.audio)
-            .flat_map(|line| &line.payloads)
-            .any(|payload| payload.stereo);
-        let (id, room, stereo) = (peer.id, peer.room, pair.stereo);
-        if pair.listening
-            && let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref())
-        {
-            bus.set_stereo(id, stereo);
+        if let Some(view) = &mut receiving.picture {
+            view.line = has_line(view.sender);
+        }
+        if let Some(sound) = &mut receiving.sound {
+            sound.line = has_line(sound.sender);
+            sound.stereo = send
+                .iter()
+                .filter(|line| line.sender == sound.sender)
+                .flat_map(|line| &line.payloads)
+                .any(|payload| payload.stereo);
+            let (sound, peer) = (*sound, &self.peers[slot]);
+            let bus = self
+                .rooms
+                .get(&peer.room)
+                .and_then(|room| room.bus.as_ref());
+            if let (true, Some(bus)) = (sound.listening, bus) {
+                bus.set_stereo(peer.id, sound.stereo);
+            }
         }
         self.begin_listening(slot);
     }
 
-    /// A mixed client whose m-lines and keys are there is a listener of the bus.
+    /// For a client whose keys are there the bus makes what has an m-line.
     pub(super) fn begin_listening(&mut self, slot: Slot) {
         let peer = &mut self.peers[slot];
-        let (id, room) = (peer.id, peer.room);
-        let connected = peer.session.is_connected();
-        let Receiving::Mixed(pair) = &mut peer.receiving else {
-            return;
-        };
-        if !connected || pair.listening || !(pair.audio_line || pair.video_line) {
+        if !peer.session.is_connected() {
             return;
         }
-        pair.listening = true;
-        let (rung, stereo) = (pair.listens_to(), pair.stereo);
+        let (id, room) = (peer.id, peer.room);
+        let receiving = &mut peer.receiving;
+        let hears = receiving.sound.as_mut().is_some_and(MixedSender::begins);
+        let sees = receiving.picture.as_mut().is_some_and(MixedView::begins);
+        let audio = audio_rung(receiving, peer.params.max_receive_bps);
+        let video = receiving.picture.and_then(|view| view.listens_to().video);
+        let stereo = receiving.sound.is_some_and(|sound| sound.stereo);
+        if !hears && !sees {
+            return;
+        }
         self.update_bus(room);
         if let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
-            bus.add_listener(id, rung);
-            bus.set_stereo(id, stereo);
+            if hears {
+                bus.add_listener(id, audio);
+                bus.set_stereo(id, stereo);
+            }
+            if sees {
+                bus.set_picture(id, video);
+            }
         }
         self.tell_layout(slot);
     }
 
-    pub(super) fn on_mixed_refused(&mut self, slot: Slot, sender: u64, reason: &str) {
-        let Receiving::Mixed(pair) = &self.peers[slot].receiving else {
-            return;
-        };
-        let message = if sender == pair.video {
+    /// The client cannot take what a mixed sender carries. False: it is no mixed sender's.
+    pub(super) fn on_mixed_refused(&mut self, slot: Slot, sender: u64, reason: &str) -> bool {
+        let receiving = &self.peers[slot].receiving;
+        let message = if receiving.picture.is_some_and(|view| view.sender == sender) {
             format!("there is no mixed picture for this client: {reason}; the mixed sound goes on")
-        } else {
+        } else if receiving.sound.is_some_and(|sound| sound.sender == sender) {
             format!("there is no mixed sound for this client: {reason}")
+        } else {
+            return false;
         };
         self.emit(slot, |peer| Event::Failed { peer, message });
+        true
     }
 
-    /// Brings the bus in line with the room: it lives while somebody listens, hears every track that it can
-    /// decode, and knows who has a tile.
+    /// Brings the bus in line with the room: it lives while somebody is sent any of the mix, hears every sound that it can
+    /// decode, sees the pictures while somebody is sent the mixed one, and knows who has a tile.
     pub(super) fn update_bus(&mut self, key: RoomKey) {
         let Some(room) = self.rooms.get_mut(&key) else {
             return;
         };
         let peers = &self.peers;
-        let listens = |slot: &Slot| {
-            peers
-                .get(*slot)
-                .is_some_and(|p| matches!(&p.receiving, Receiving::Mixed(pair) if pair.listening))
-        };
-        let is_heard = room.members.iter().any(listens);
-        if room.bus.is_some() && (!is_heard || room.is_mix_broken()) {
+        let members = || room.members.iter().filter_map(|slot| peers.get(*slot));
+        let is_watched = members().any(|peer| peer.receiving.sees_mix());
+        let is_wanted = is_watched || members().any(|peer| peer.receiving.hears_mix());
+        if room.bus.is_some() && (!is_wanted || room.is_mix_broken()) {
             room.end_mix();
             room.voices.forget_decoded();
             let tracks = self.tracks.values_mut();
@@ -195,7 +242,7 @@ impl Worker {
                 track.tile = Some(UNTOLD_TILE);
             });
         }
-        if !is_heard {
+        if !is_wanted {
             return;
         }
         let is_new = room.bus.is_none();
@@ -209,11 +256,13 @@ impl Worker {
             let Some(peer) = peers.get(*slot) else {
                 continue;
             };
-            if let Receiving::Mixed(pair) = &peer.receiving
-                && pair.listening
-            {
-                bus.add_listener(peer.id, pair.listens_to());
-                bus.set_stereo(peer.id, pair.stereo);
+            let receiving = &peer.receiving;
+            if let Some(sound) = receiving.sound.filter(|sound| sound.listening) {
+                bus.add_listener(peer.id, audio_rung(receiving, peer.params.max_receive_bps));
+                bus.set_stereo(peer.id, sound.stereo);
+            }
+            if let Some(view) = receiving.picture.filter(|view| view.listening) {
+                bus.set_picture(peer.id, view.listens_to().video);
             }
         }
         let mut participants = Vec::with_capacity(room.members.len());
@@ -232,6 +281,14 @@ impl Worker {
                 let is_video = track.info.kind == MediaKind::Video;
                 muted &= is_video || track.muted;
                 camera_off &= !is_video || track.muted || track.source == SourceType::Screen;
+                if is_video && !is_watched {
+                    if std::mem::take(&mut track.tapped) {
+                        track.tap = Tap::default();
+                        track.tile = Some(UNTOLD_TILE);
+                        bus.remove_source(*track_key);
+                    }
+                    continue;
+                }
                 if track.tapped {
                     continue;
                 }
@@ -271,15 +328,13 @@ impl Worker {
     /// The tiles of the picture that a mixed peer receives.
     pub(super) fn tell_layout(&mut self, slot: Slot) {
         let peer = &self.peers[slot];
-        let Receiving::Mixed(pair) = &peer.receiving else {
+        if !peer.receiving.sees_mix() {
             return;
-        };
-        let layout = self
-            .rooms
-            .get(&peer.room)
-            .and_then(|room| room.layouts.get(&pair.rung.video?))
-            .cloned();
-        if let (true, Some(layout)) = (pair.listening, layout) {
+        }
+        let rung = peer.receiving.picture.and_then(|view| view.rung.video);
+        let room = self.rooms.get(&peer.room);
+        let layout = rung.and_then(|rung| room?.layouts.get(&rung)).cloned();
+        if let Some(layout) = layout {
             self.emit(slot, |peer| Event::Layout { peer, layout });
         }
     }
@@ -373,8 +428,8 @@ impl Worker {
         }
         room.layouts.insert(rung, layout);
         for slot in room.members.clone() {
-            if matches!(&self.peers[slot].receiving, Receiving::Mixed(pair) if pair.rung.video == Some(rung))
-            {
+            let view = self.peers[slot].receiving.picture;
+            if view.is_some_and(|view| view.rung.video == Some(rung)) {
                 self.tell_layout(slot);
             }
         }
@@ -419,19 +474,15 @@ impl Worker {
                 continue;
             };
             let peer = &mut self.peers[slot];
-            let Receiving::Mixed(pair) = &mut peer.receiving else {
+            let Some(sound) = peer.receiving.sound.as_mut().filter(|sound| sound.line) else {
                 continue;
             };
-            if !pair.audio_line {
-                continue;
-            }
-            if pair.audio_track != Some(packet.track) {
-                pair.audio_track = Some(packet.track);
+            let sender = sound.sender;
+            if sound.track.replace(packet.track) != Some(packet.track) {
                 peer.session
                     .subscriber
-                    .attach(pair.audio, packet.track, Codec::Opus);
+                    .attach(sender, packet.track, Codec::Opus);
             }
-            let sender = pair.audio;
             let forwarding = peer.session.forward(now, sender, &packet);
             if forwarding == Forwarding::Queued && !std::mem::replace(&mut peer.dirty, true) {
                 self.dirty.push(slot);
@@ -467,27 +518,27 @@ impl Worker {
             let Some(peer) = self.peers.get_mut(slot) else {
                 continue;
             };
-            let Receiving::Mixed(pair) = &mut peer.receiving else {
+            let Some(view) = &mut peer.receiving.picture else {
                 continue;
             };
-            let Some(wanted) = pair.listens_to().video.filter(|_| pair.listening) else {
+            let Some(wanted) = view.listens_to().video.filter(|_| view.listening) else {
                 continue;
             };
             if wanted.shape == rung.shape {
                 layers.insert(Layer(wanted.step));
             }
             let subscriber = &mut peer.session.subscriber;
-            if pair.video_track != Some(picture.key) {
+            if view.track != Some(picture.key) {
                 if !(keyframe && wanted == rung) {
                     continue;
                 }
-                pair.video_track = Some(picture.key);
-                subscriber.attach(pair.video, picture.key, Codec::H264);
-                subscriber.set_target(pair.video, target_of(pair.rung));
+                view.track = Some(picture.key);
+                subscriber.attach(view.sender, picture.key, Codec::H264);
+                subscriber.set_target(view.sender, target_of(view.rung));
             }
             // What it leaves flows until it has a keyframe of what it wants.
-            if wanted == rung || subscriber.current(pair.video) == Some(layer) {
-                listeners.push((slot, pair.video));
+            if wanted == rung || subscriber.current(view.sender) == Some(layer) {
+                listeners.push((slot, view.sender));
             }
         }
         let peers = &mut self.peers;

@@ -45,14 +45,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ids::{PeerId, RoomKey, TrackKey};
+use crate::rtp::params::MediaKind;
 
 /// How a peer receives its room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// SFU: every subscribed track of the others, as it came.
     Forward,
+    /// SFU with one sound: every subscribed picture as it came, and one mixed audio track.
+    MixedAudio,
     /// MCU: one mixed audio and one composited video track.
     Mixed,
+}
+
+impl Delivery {
+    /// Whether the others' tracks of this kind come as they are; otherwise one mixed track comes in their place.
+    pub fn forwards(self, kind: MediaKind) -> bool {
+        match self {
+            Delivery::Forward => true,
+            Delivery::MixedAudio => kind == MediaKind::Video,
+            Delivery::Mixed => false,
+        }
+    }
 }
 
 /// How much of a large room each forwarded client gets.
@@ -137,15 +151,16 @@ pub enum Command {
         /// Who.
         peer: PeerId,
     },
-    /// Forward these tracks to this peer. Tracks it already has are left alone. Only in [`Delivery::Forward`].
+    /// Forward these tracks to this peer. Tracks it already has are left alone. Only of
+    /// kinds that its [`Delivery`] forwards.
     Subscribe {
         /// Who.
         peer: PeerId,
         /// What.
         tracks: Vec<TrackKey>,
     },
-    /// Changes how the peer receives. To `Mixed`: its forwarded tracks end. To `Forward`: the mixed pair ends,
-    /// and the room subscribes anew.
+    /// Changes how the peer receives. Forwarded tracks of a kind that comes mixed now end; where a kind is forwarded
+    /// again its mixed track ends, and the room subscribes anew. What comes as before goes on.
     SetDelivery {
         /// Who.
         peer: PeerId,

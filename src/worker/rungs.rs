@@ -50,6 +50,14 @@ pub(super) fn first_rung(ladder: &Ladder, shape: Shape, limit: Option<u64>) -> R
     }
 }
 
+/// The mixed sound of a client: beside a picture what fits that, else what its limit allows.
+pub(super) fn audio_rung(receiving: &Receiving, limit: Option<u64>) -> AudioRung {
+    match receiving.picture {
+        Some(view) => view.rung.audio,
+        None => sound(limit.is_some_and(|limit| limit < LOW_LINK)),
+    }
+}
+
 /// The shape for an element of this size, where the client named none.
 fn shape_for(size: Option<(u32, u32)>, before: Shape) -> Shape {
     match size {
@@ -172,16 +180,16 @@ impl Worker {
     pub(super) fn allocate_rung(&mut self, now: Instant, slot: Slot) -> bool {
         let peer = &mut self.peers[slot];
         peer.bandwidth.due = now + INTERVAL;
-        let Receiving::Mixed(pair) = &mut peer.receiving else {
+        let Some(view) = &mut peer.receiving.picture else {
             return false;
         };
         let element = peer.bandwidth.picture;
-        pair.shape = peer
+        view.shape = peer
             .params
             .canvas
-            .unwrap_or_else(|| shape_for(element, pair.shape));
+            .unwrap_or_else(|| shape_for(element, view.shape));
         let estimator = peer.session.subscriber.estimator();
-        let payload = match pair.rung.audio {
+        let payload = match view.rung.audio {
             AudioRung::Normal => SOUND,
             AudioRung::Low => LOW_SOUND,
         };
@@ -192,28 +200,28 @@ impl Worker {
             voices: (payload, 1),
         };
         let ladder = &self.codecs.ladder;
-        if let (true, 0, Some(rung)) = (budget.starting, estimator.probes().raised, pair.rung.video)
+        if let (true, 0, Some(rung)) = (budget.starting, estimator.probes().raised, view.rung.video)
         {
             // A first guess is no reason to rise.
             let flows = f64::from(ladder.of(rung).bitrate) * VIDEO_OVERHEAD;
             budget.estimate = budget.estimate.min(flows as u64 + budget.voice_cost());
         }
-        let picture = demand(pair.video, ladder, pair.shape, element, peer.target);
+        let picture = demand(view.sender, ladder, view.shape, element, peer.target);
         let demands = std::slice::from_ref(&picture);
         let allocator = &mut peer.bandwidth.allocator;
-        if let (None, Some(rung), true) = (pair.share, pair.rung.video, pair.video_line) {
-            allocator.begin_with(now, pair.video, Layer(rung.step));
+        if let (None, Some(rung), true) = (view.share, view.rung.video, view.line) {
+            allocator.begin_with(now, view.sender, Layer(rung.step));
         }
         // Whoever cannot decode the picture has none to share its link with.
-        let demands = if pair.video_line { demands } else { &[] };
+        let demands = if view.line { demands } else { &[] };
         let allocation = allocator.allocate(now, budget, demands);
         let choice = allocation.choices.first().copied();
-        pair.share = pair.video_line.then(|| share(&budget));
+        view.share = view.line.then(|| share(&budget));
         let rung = match &choice {
-            Some(choice) => chosen(choice, pair.shape, budget.estimate),
+            Some(choice) => chosen(choice, view.shape, budget.estimate),
             None => Rung {
                 audio: sound(budget.estimate < LOW_LINK),
-                ..pair.rung
+                ..view.rung
             },
         };
         let estimator = peer.session.subscriber.estimator_mut();
@@ -233,7 +241,7 @@ impl Worker {
     fn set_rung(&mut self, slot: Slot, rung: Rung) {
         let peer = &mut self.peers[slot];
         let (id, key) = (peer.id, peer.room);
-        let Receiving::Mixed(pair) = &mut peer.receiving else {
+        let Some(view) = &mut peer.receiving.picture else {
             return;
         };
         let overloaded = self.rooms.get(&key).is_some_and(|room| room.lowest_only);
@@ -241,14 +249,14 @@ impl Worker {
             true => lowest(&self.codecs.ladder, rung),
             false => rung,
         };
-        let before = std::mem::replace(&mut pair.rung, rung);
-        let pair = *pair;
+        let before = std::mem::replace(&mut view.rung, rung);
+        let view = *view;
         if before != rung {
             let subscriber = &mut peer.session.subscriber;
-            subscriber.set_target(pair.video, target_of(rung));
+            subscriber.set_target(view.sender, target_of(rung));
             let bus = self.rooms.get(&key).and_then(|room| room.bus.as_ref());
-            if let (true, Some(bus)) = (pair.listening, bus) {
-                bus.set_rung(id, pair.listens_to());
+            if let Some(bus) = bus {
+                bus.set_rung(id, view.listens_to());
             }
         }
         if before.video != rung.video {
@@ -266,9 +274,9 @@ impl Worker {
             return;
         };
         let peers = &self.peers;
-        let listens = |slot: &Slot| match &peers.get(*slot)?.receiving {
-            Receiving::Mixed(pair) if pair.receives(rung) => Some(pair.share.unwrap_or(u64::MAX)),
-            _ => None,
+        let listens = |slot: &Slot| {
+            let view = peers.get(*slot)?.receiving.picture?;
+            view.receives(rung).then(|| view.share.unwrap_or(u64::MAX))
         };
         let Some(slowest) = room.members.iter().filter_map(listens).min() else {
             room.forget_rung(rung);
@@ -286,7 +294,7 @@ impl Worker {
     pub(super) fn set_picture_size(&mut self, now: Instant, id: PeerId, size: (u32, u32)) {
         if let Some(peer) = self.peer_mut(id) {
             peer.bandwidth.picture = Some(size);
-            if matches!(peer.receiving, Receiving::Mixed(_)) {
+            if peer.receiving.picture.is_some() {
                 self.reallocate(now, id);
             }
         }

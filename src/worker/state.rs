@@ -75,12 +75,27 @@ impl Peer {
     }
 }
 
-/// What a peer is to be sent.
-pub enum Receiving {
+/// What a peer is to be sent: tracks of the others, the mix, or some of both. Each kind comes one way or the other.
+#[derive(Default)]
+pub struct Receiving {
     /// Tracks of the others, each on a sender of its own.
-    Forward(BTreeMap<TrackKey, Forwarded>),
-    /// The mixed pair.
-    Mixed(MixedPair),
+    pub tracks: BTreeMap<TrackKey, Forwarded>,
+    /// The mixed sound.
+    pub sound: Option<MixedSender>,
+    /// The mixed picture.
+    pub picture: Option<MixedView>,
+}
+
+impl Receiving {
+    /// The mixed sound goes to the peer.
+    pub fn hears_mix(&self) -> bool {
+        self.sound.is_some_and(|sound| sound.listening)
+    }
+
+    /// The mixed picture goes to the peer.
+    pub fn sees_mix(&self) -> bool {
+        self.picture.is_some_and(|view| view.listening)
+    }
 }
 
 /// One forwarded track.
@@ -92,45 +107,75 @@ pub struct Forwarded {
     pub attached: bool,
 }
 
-/// The two senders of a mixed client, for its whole stay.
+/// The mixed sound on its way to a client, for as long as sound comes mixed.
 #[derive(Clone, Copy, Debug)]
-pub struct MixedPair {
-    /// The sound's sender.
-    pub audio: u64,
-    /// The picture's sender.
-    pub video: u64,
-    /// What it is to be sent.
+pub struct MixedSender {
+    /// Its id in the peer's offer/answer.
+    pub sender: u64,
+    /// Its m-line is agreed.
+    pub line: bool,
+    /// The room's bus makes it for the peer.
+    pub listening: bool,
+    /// The peer likes it in two channels.
+    pub stereo: bool,
+    /// What it carries now.
+    pub track: Option<TrackKey>,
+}
+
+impl MixedSender {
+    /// One whose m-line is not agreed yet.
+    pub fn new(sender: u64) -> Self {
+        MixedSender {
+            sender,
+            line: false,
+            listening: false,
+            stereo: false,
+            track: None,
+        }
+    }
+
+    /// The connection is there: whether the bus has to begin.
+    pub fn begins(&mut self) -> bool {
+        self.line && !std::mem::replace(&mut self.listening, true)
+    }
+}
+
+/// The mixed picture on its way to a client, for as long as pictures come mixed.
+#[derive(Clone, Copy, Debug)]
+pub struct MixedView {
+    /// The sender's id in the peer's offer/answer.
+    pub sender: u64,
+    /// Its m-line is agreed.
+    pub line: bool,
+    /// The room's bus makes it for the peer.
+    pub listening: bool,
+    /// What it carries now: the picture of another shape until a keyframe of its own is there.
+    pub track: Option<TrackKey>,
+    /// What it is to be sent, and the sound beside it.
     pub rung: Rung,
     /// How its canvas lies, also while it gets no picture.
     pub shape: Shape,
     /// Bit/s of payload that its link has for the picture; `None` before the first allocation.
     pub share: Option<u64>,
-    /// It is a listener of the room's bus.
-    pub listening: bool,
-    /// It likes the sound in two channels.
-    pub stereo: bool,
-    /// The sound's m-line is agreed.
-    pub audio_line: bool,
-    /// The picture's m-line is agreed.
-    pub video_line: bool,
-    /// What the sound's sender carries now.
-    pub audio_track: Option<TrackKey>,
-    /// What the picture's sender carries now: the picture of another shape until a keyframe of its own is there.
-    pub video_track: Option<TrackKey>,
 }
 
-impl MixedPair {
+impl MixedView {
+    /// The connection is there: whether the bus has to begin.
+    pub fn begins(&mut self) -> bool {
+        self.line && !std::mem::replace(&mut self.listening, true)
+    }
+
     /// What the bus is to make for it: no picture for who cannot decode it.
     pub fn listens_to(&self) -> Rung {
         Rung {
-            video: self.rung.video.filter(|_| self.video_line),
+            video: self.rung.video.filter(|_| self.line && self.listening),
             ..self.rung
         }
     }
 
     /// Whether this rung is made for it.
     pub fn receives(&self, rung: VideoRung) -> bool {
-        self.listening && self.listens_to().video == Some(rung)
+        self.listens_to().video == Some(rung)
     }
 }
 

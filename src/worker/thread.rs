@@ -27,7 +27,7 @@ use crate::worker::moved::Trials;
 use crate::worker::network::{Family, Socket, UDP_V4, UDP_V6};
 use crate::worker::session::{Session, SessionEvent};
 use crate::worker::socket::{Path, ReceiveBatch};
-use crate::worker::state::{MediaRoom, Peer, Receiving, Track};
+use crate::worker::state::{MediaRoom, Peer, Track};
 use crate::worker::streams::Readable;
 use crate::worker::{COMMAND_QUEUE, Command, Event, Renegotiation, WorkerHandle};
 
@@ -551,10 +551,8 @@ impl Worker {
     /// Ends a session with all that it publishes, and begins another, which is sent what the first one was sent.
     pub(super) fn renew_session(&mut self, now: Instant, slot: Slot) {
         let (id, room) = (self.peers[slot].id, self.peers[slot].room);
-        let subscribed: Vec<TrackKey> = match &self.peers[slot].receiving {
-            Receiving::Forward(tracks) => tracks.keys().copied().collect(),
-            Receiving::Mixed(_) => Vec::new(),
-        };
+        let tracks = &self.peers[slot].receiving.tracks;
+        let subscribed: Vec<TrackKey> = tracks.keys().copied().collect();
         self.end_media(slot, true);
         self.demux.forget(slot);
         let client_offers_first = self.peers[slot].params.client_offers_first;
@@ -567,9 +565,7 @@ impl Worker {
                 peer.session.publish_limit.set(now, peer.publish_limit);
                 peer.bandwidth = Bandwidth::renewed(now, &peer.bandwidth);
                 peer.touched = true;
-                if peer.params.delivery == super::Delivery::Mixed {
-                    self.begin_mixed(slot);
-                }
+                self.begin_mixed(slot);
                 self.subscribe(id, &subscribed);
             }
             Err(error) => {

@@ -12,7 +12,6 @@ use crate::sfu::{Received, Sound, Speakers, VoiceId};
 use crate::worker::delivery::BEST_LAYER;
 use crate::worker::demux::Slot;
 use crate::worker::speaking::VoicePacket;
-use crate::worker::state::Receiving;
 use crate::worker::thread::Worker;
 use crate::worker::{Event, SourceType, VoiceLimits};
 
@@ -349,7 +348,7 @@ impl Worker {
         for slot in &room.members {
             if let Some(peer) = self.peers.get_mut(*slot)
                 && *slot != publisher
-                && matches!(peer.receiving, Receiving::Forward(_))
+                && peer.params.delivery.forwards(MediaKind::Audio)
                 && peer.session.is_connected()
             {
                 peer.session.send_text(now, &text);

@@ -15,6 +15,8 @@ const RESTART_LIMIT = 20_000;
 const SHARP_START = 5_000;
 /** A track that ended while this page asked for it: nothing that its user did, or could do something about. */
 const GONE_MEANWHILE = /^subscribe_tracks: there is no track /;
+/** The id of the mixed stream. */
+const MIXED = 'mixed';
 /** Sources of the wire protocol. */
 const MEDIA = 'media';
 const SCREEN = 'screen';
@@ -27,7 +29,7 @@ export function bareId(id) {
 
 /**
  * Handlers, all called with plain data:
- * `joined({clientId, name, mode})`, `connection(state)`, `mode(mode, reason)`, `peers(list)`, `layout(layout)`,
+ * `joined({clientId, name, mode, audio})`, `connection(state)`, `mode(mode, reason, audio)`, `peers(list)`, `layout(layout)`,
  * `speaker(clientId)`, `remote(remote)` (new or changed), `gone(remote)`, `mixed(stream)`, `voice(streamId, speaking)`,
  * `channel(dataChannel)`, `signalling(works)`, `error(sentence)`, `ended({opened, final, reason})`.
  *
@@ -38,6 +40,8 @@ export class Call {
   pc = null;
   clientId = null;
   mode;
+  /** How the others' sound comes: forwarded or mixed. */
+  audio;
   peers = [];
   remotes = new Map();
   mixedStream = new MediaStream();
@@ -47,6 +51,8 @@ export class Call {
   #handlers;
   #publishing;
   #publishes;
+  /** What of `audio` was asked for last: what is not wanted any more is not subscribed to. */
+  #audioWish;
   #sound;
   #negotiation = null;
   #local = new Map();
@@ -62,9 +68,11 @@ export class Call {
    * `publishes`: false for a viewer. `local`: slot → `{track, stream}` to publish from the start.
    * `music`: the microphone is not to be taken for a voice. `stereo`: sound has two channels, both ways.
    */
-  constructor(url, { mode, publishes, local, music = false, stereo = false }, handlers) {
+  constructor(url, { mode, audio, publishes, local, music = false, stereo = false }, handlers) {
     this.#sound = { music, stereo };
     this.mode = mode === 'mcu' ? 'mcu' : 'sfu';
+    this.#audioWish = audio;
+    this.audio = audioOf(this.mode, audio);
     this.#handlers = handlers;
     this.#publishing = local;
     this.#publishes = publishes;
@@ -100,6 +108,12 @@ export class Call {
   /** The server is asked for the other way of delivery; its `mode` message says when it is so. */
   switchMode(mode) {
     this.send('switch_mode', mode);
+  }
+
+  /** As switchMode, for the others' sound: `forwarded` or `mixed`. */
+  switchAudio(audio) {
+    this.#audioWish = audio;
+    this.send('switch_audio', audio);
   }
 
   /** Publishes a track in a slot: microphone, camera, screen or screen-sound. */
@@ -185,6 +199,7 @@ export class Call {
     if (this.pc) return;
     this.clientId ??= welcome.client_id ?? null;
     if (welcome.mode === 'mcu' || welcome.mode === 'sfu') this.mode = welcome.mode;
+    this.audio = audioOf(this.mode, welcome.audio);
     const iceServers = Array.isArray(welcome.ice_servers) ? welcome.ice_servers : [];
     this.pc = new RTCPeerConnection({ iceServers, bundlePolicy: 'max-bundle' });
     this.pc.ontrack = (event) => this.#track(event);
@@ -197,7 +212,7 @@ export class Call {
       offersFirst: this.#publishes,
       stereo: this.#sound.stereo,
     });
-    this.#handlers.joined({ clientId: this.clientId, name: welcome.name ?? '', mode: this.mode });
+    this.#handlers.joined({ clientId: this.clientId, name: welcome.name ?? '', mode: this.mode, audio: this.audio });
     for (const [slot, { track, stream }] of this.#publishing) this.publish(slot, track, stream);
     for (const [type, data] of this.#early.splice(0)) this.#dispatch(type, data);
   }
@@ -225,6 +240,7 @@ export class Call {
     const wanted = [];
     for (const track of Object.values(tracks ?? {})) {
       if (!track?.client_id || track.client_id === this.clientId) continue;
+      if (track.kind === 'audio' && this.#audioWish === 'mixed') continue;
       const id = track.track_id ?? track.id;
       this.#available.set(`${track.client_id} ${id}`, { ...track, id });
       wanted.push({ client_id: track.client_id, track_id: id });
@@ -251,7 +267,7 @@ export class Call {
     if (info) {
       this.#unclaimed.delete(arrival);
       if (this.mode === 'sfu') this.#attach(info, arrival);
-    } else if (this.mode === 'mcu') {
+    } else if (this.mode === 'mcu' || (arrival.track.kind === 'audio' && arrival.stream.id === MIXED)) {
       this.#unclaimed.delete(arrival);
       this.#mix(arrival);
     }
@@ -280,7 +296,7 @@ export class Call {
     if (!known && !alone) remote.stream = new MediaStream();
     if (!remote.stream.getTracks().includes(track)) remote.stream.addTrack(track);
     remote.name = this.#nameOf(info.client_id) ?? info.client_name ?? '';
-    remote[track.kind] = { id: info.id, track, receiver };
+    remote[track.kind] = { id: info.id, track, receiver, info };
     this.remotes.set(key, remote);
     this.#handlers.remote(remote);
   }
@@ -302,7 +318,10 @@ export class Call {
     for (const remote of this.remotes.values()) {
       if (remote[track.kind]?.track !== track) continue;
       remote.stream.removeTrack(track);
-      this.#available.delete(`${remote.clientId} ${remote[track.kind].id}`);
+      const { id, info } = remote[track.kind];
+      const key = `${remote.clientId} ${id}`;
+      // It may have been announced anew since.
+      if (this.#available.get(key) === info) this.#available.delete(key);
       remote[track.kind] = null;
       if (remote.audio || remote.video) this.#handlers.remote(remote);
       else this.#forget(remote);
@@ -319,13 +338,16 @@ export class Call {
     if (mode !== 'sfu' && mode !== 'mcu') return;
     const changed = mode !== this.mode;
     this.mode = mode;
+    this.audio = audioOf(mode, data.audio);
     if (changed && mode === 'mcu') {
       for (const remote of [...this.remotes.values()]) this.#forget(remote);
     } else if (changed) {
-      for (const track of this.mixedStream.getTracks()) this.mixedStream.removeTrack(track);
       this.#available.clear(); // Everything is announced again.
     }
-    this.#handlers.mode(mode, data.reason);
+    const ended = (kind) => (kind === 'audio' ? this.audio !== 'mixed' : mode !== 'mcu');
+    for (const track of this.mixedStream.getTracks()) if (ended(track.kind)) this.mixedStream.removeTrack(track);
+    this.#handlers.mode(mode, data.reason, this.audio);
+    this.#handlers.mixed(this.mixedStream);
     for (const arrival of [...this.#unclaimed]) this.#claim(arrival);
   }
 
@@ -443,6 +465,11 @@ function prefer(sender, degradationPreference) {
   const parameters = sender.getParameters();
   // Refused by browsers that want an encoding first (older Firefox); they do not size by a guess either.
   sender.setParameters({ ...parameters, degradationPreference }).catch(() => {});
+}
+
+/** In mode mcu the sound is always mixed; servers that do not tell of it forward it otherwise. */
+function audioOf(mode, audio) {
+  return mode === 'mcu' || audio === 'mixed' ? 'mixed' : 'forwarded';
 }
 
 /** A tile is one stream of one person. */

@@ -36,6 +36,7 @@ async function join(publish) {
     room: $('room').value.trim(),
     name: $('name').value.trim(),
     mode: chosenMode(),
+    audio: $('one-sound').checked ? 'mixed' : 'forwarded',
     publish,
     music: query.get('music') === '1',
     stereo: query.get('stereo') === '1',
@@ -79,7 +80,7 @@ function enter(options, stream) {
     signalling, error: noteError, retrying, refused, localChanged: showLocal,
   });
   showLocal();
-  showMode(session.mode);
+  showMode(session.mode, null, session.audio);
   keepAwake();
 }
 
@@ -91,12 +92,12 @@ async function keepAwake() {
   else lock?.release();
 }
 
-function joined({ clientId, mode }) {
+function joined({ clientId, mode, audio }) {
   reachable = true;
   monitor.follow(session);
   stage.setSelf(clientId);
   stage.clear();
-  showMode(mode);
+  showMode(mode, null, audio);
   showLocal();
   if (avatar) session.call?.send('avatar', avatar);
 }
@@ -177,13 +178,18 @@ function forget(remote) {
   showAlone();
 }
 
-function showMode(mode, reason) {
+function showMode(mode, reason, audio) {
   document.body.dataset.mode = mode;
   const mixed = mode === 'mcu';
   setButton('mode', {
     pressed: mixed,
     label: mixed ? 'MCU' : 'SFU',
     title: mixed ? 'Mixed (MCU). Press for forwarded streams (SFU)' : 'Forwarded (SFU). Press for one mixed picture (MCU)',
+  });
+  const oneSound = audio === 'mixed';
+  setButton('audio', {
+    pressed: oneSound,
+    title: oneSound ? 'One mixed sound. Press for everybody’s own' : 'Everybody’s own sound. Press for one mixed sound',
   });
   stage.setMode(mode);
   if (reason === 'bandwidth') showToast('Your line is weak: you get the mixed picture for now.');
@@ -269,9 +275,10 @@ function setStarting(busy) {
   $('start').textContent = busy ? 'Starting…' : 'Start';
 }
 
-function pageUrl({ room, name, mode, publish }) {
+function pageUrl({ room, name, mode, audio, publish }) {
   const next = new URLSearchParams(location.search);
-  for (const [key, value] of Object.entries({ room_id: room, name, mode: mode === 'sfu' ? '' : mode })) {
+  const said = { room_id: room, name, mode: mode === 'sfu' ? '' : mode, audio: audio === 'mixed' ? audio : '' };
+  for (const [key, value] of Object.entries(said)) {
     if (value) next.set(key, value);
     else next.delete(key);
   }
@@ -304,6 +311,7 @@ startTheme();
 $('room').value = query.get('room_id') === 'null' ? '' : query.get('room_id') ?? '';
 $('name').value = query.get('name') ?? recall('name') ?? '';
 if (query.get('mode') === 'mcu') document.querySelector('input[name=mode][value=mcu]').checked = true;
+$('one-sound').checked = query.get('audio') === 'mixed';
 const viewer = query.get('publish') === '0';
 if (viewer) $('lobby-hint').textContent = 'This link is for watching: Start asks for no camera and no microphone.';
 else if (captureObstacle()) showMessage(captureObstacle(), 'info');
@@ -321,6 +329,7 @@ $('mute').addEventListener('click', () => attempt(() => session?.toggleMicrophon
 $('camera').addEventListener('click', () => attempt(() => session?.toggleCamera()));
 $('screen').addEventListener('click', () => attempt(() => session?.toggleScreen()));
 $('mode').addEventListener('click', () => session?.switchMode(session.mode === 'mcu' ? 'sfu' : 'mcu'));
+$('audio').addEventListener('click', () => session?.switchAudio(session.call?.audio === 'mixed' ? 'forwarded' : 'mixed'));
 $('stats').addEventListener('click', () => showStats($('stats-panel').hidden));
 $('message-close').addEventListener('click', hideMessage);
 $('copy').addEventListener('click', async () => {
@@ -356,7 +365,11 @@ window.talksy = {
   get mode() { return session?.mode ?? null; },
   get clientId() { return session?.call?.clientId ?? null; },
   get peers() { return peers; },
-  get mixed() { return session?.mode === 'mcu' ? session.call?.mixedStream ?? null : null; },
+  get audio() { return session?.call?.audio ?? null; },
+  get mixed() {
+    const mixes = session?.mode === 'mcu' || this.audio === 'mixed';
+    return mixes ? session.call?.mixedStream ?? null : null;
+  },
   get remotes() {
     return stage.entries.map(({ remote, tile }) => ({
       clientId: remote.clientId,
@@ -371,6 +384,7 @@ window.talksy = {
     return {
       connected: this.connected,
       mode: this.mode,
+      audio: this.audio,
       clientId: this.clientId,
       signaling: this.pc?.signalingState ?? null,
       ice: this.pc?.iceConnectionState ?? null,

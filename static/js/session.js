@@ -15,6 +15,8 @@ const BACKOFF = [500, 1000, 2000, 4000, 8000];
 export class Session {
   call = null;
   mode;
+  /** How the others' sound is wanted while they are forwarded: forwarded or mixed. */
+  audio;
   microphoneOn = true;
   cameraOn = true;
   name = '';
@@ -29,11 +31,12 @@ export class Session {
   #over = false;
   #switchingCamera = false;
 
-  /** `options`: `{room, name, mode, publish, music, stereo}`; `stream`: camera and microphone, null for a viewer. */
+  /** `options`: `{room, name, mode, audio, publish, music, stereo}`; `stream`: camera and microphone, null for a viewer. */
   constructor(options, stream, handlers) {
     this.#options = options;
     this.#handlers = handlers;
     this.mode = options.mode;
+    this.audio = options.audio;
     if (stream) this.#stream = stream;
     this.microphoneOn = this.#stream.getAudioTracks().length > 0;
     this.cameraOn = this.#stream.getVideoTracks().length > 0;
@@ -74,6 +77,11 @@ export class Session {
 
   switchMode(mode) {
     this.call?.switchMode(mode);
+  }
+
+  switchAudio(audio) {
+    this.audio = audio;
+    this.call?.switchAudio(audio);
   }
 
   /** Mutes or unmutes the microphone; asks for one where there was none. */
@@ -172,14 +180,16 @@ export class Session {
   #join() {
     this.#retryTimer = 0;
     const { room, name, publish, music, stereo } = this.#options;
-    const url = socketUrl(window.location, { room_id: room, name, mode: this.mode, publish: publish ? null : '0' });
-    const options = { mode: this.mode, publishes: publish, local: this.#slots(), music, stereo };
+    const url = socketUrl(window.location, {
+      room_id: room, name, mode: this.mode, audio: this.audio === 'mixed' ? 'mixed' : null, publish: publish ? null : '0',
+    });
+    const options = { mode: this.mode, audio: this.audio, publishes: publish, local: this.#slots(), music, stereo };
     this.call = new Call(url, options, {
       ...this.#handlers,
       joined: (who) => this.#joined(who),
-      mode: (mode, reason) => {
+      mode: (mode, reason, audio) => {
         this.mode = mode;
-        this.#handlers.mode(mode, reason);
+        this.#handlers.mode(mode, reason, audio);
       },
       connection: (state) => {
         if (state === 'connected') this.#attempt = 0;

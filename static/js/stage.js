@@ -51,17 +51,17 @@ export class Stage {
 
   setMode(mode) {
     this.#mode = mode;
-    if (mode !== 'mcu') {
-      this.#layout = null;
-      this.#mixed.srcObject = null;
-    }
+    if (mode !== 'mcu') this.#layout = null;
     this.#mix.hidden = mode !== 'mcu';
     this.#reportedMix = '';
     this.arrange();
   }
 
+  /** The mixed picture and sound, or the sound alone: its element plays also while it is not shown. */
   setMixed(stream) {
-    if (this.#mixed.srcObject !== stream) this.#mixed.srcObject = stream;
+    const source = stream?.getTracks().length > 0 ? stream : null;
+    if (this.#mixed.srcObject !== source) this.#mixed.srcObject = source;
+    if (!source) return;
     play(this.#mixed).then((allowed) => allowed || this.#onBlocked());
     this.arrange();
   }
@@ -102,6 +102,7 @@ export class Stage {
   clear() {
     for (const { remote } of this.entries) this.removeRemote(remote);
     this.setMode('sfu');
+    this.setMixed(null);
     this.#peers.clear();
     this.#speaker = null;
     this.#markSpeaker();

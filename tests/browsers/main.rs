@@ -11,6 +11,7 @@ mod churn;
 mod delay;
 mod layouts;
 mod mixed;
+mod mixed_audio;
 mod old_page;
 mod pace;
 mod renegotiation;

@@ -28,11 +28,8 @@ impl Room {
             camera_off: false,
             avatar: None,
         }]);
-        let rung = Rung {
-            video: Some(VideoRung::landscape(2)),
-            audio: AudioRung::Normal,
-        };
-        bus.add_listener(PeerId(2), rung);
+        bus.add_listener(PeerId(2), AudioRung::Normal);
+        bus.set_picture(PeerId(2), Some(VideoRung::landscape(2)));
         Room { pools, bus, heard }
     }
 

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::room::fake_worker::FakeWorker;
 use crate::room::task::MAILBOX;
-use crate::room::{Mode, Notice};
+use crate::room::{AudioMode, Mode, Notice};
 use crate::worker::{Command, Event, VoiceLimits};
 
 const LIMITS: Limits = Limits {
@@ -24,6 +24,7 @@ fn request() -> JoinRequest {
     JoinRequest {
         name: Some("Ann".into()),
         mode: Mode::Sfu,
+        audio: AudioMode::Forwarded,
         publish: true,
         max_receive_bps: None,
         canvas: None,

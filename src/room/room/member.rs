@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::presence::Presence;
 use crate::ids::{PeerId, TrackKey};
-use crate::room::JoinRequest;
 use crate::room::snapshot::PeerSnapshot;
+use crate::room::{AudioMode, JoinRequest};
 use crate::stats::PeerStats;
 use crate::worker::{Delivery, PeerParams, PublishedTrack, Shape, SourceType, Target};
 
@@ -14,6 +14,8 @@ use crate::worker::{Delivery, PeerParams, PublishedTrack, Shape, SourceType, Tar
 pub(super) struct Member {
     pub(super) name: String,
     pub(super) delivery: Delivery,
+    /// What it wants while it is forwarded.
+    pub(super) audio: AudioMode,
     pub(super) max_receive_bps: Option<u64>,
     pub(super) canvas: Option<Shape>,
     pub(super) link: Link,
@@ -69,6 +71,7 @@ impl Member {
         Member {
             name,
             delivery,
+            audio: request.audio,
             max_receive_bps: request.max_receive_bps,
             canvas: request.canvas,
             link: Link::Waiting,

@@ -4,7 +4,9 @@ use super::member::Link;
 use super::{MAX_SUBSCRIBE, Room};
 use crate::ids::{PeerId, TrackKey};
 use crate::room::channel::ChannelReport;
-use crate::room::{LayoutError, LayoutRequest, Mode, ModeReason, Notice, Quality, TrackRef};
+use crate::room::{
+    AudioMode, LayoutError, LayoutRequest, Mode, ModeReason, Notice, Quality, TrackRef,
+};
 use crate::rtp::params::MediaKind;
 use crate::worker::{
     Command, Delivery, LayoutKind, LayoutWish, Renegotiation, SourceType, Target, mixed_track_id,
@@ -98,12 +100,18 @@ impl Room {
             let text = format!("subscribe_tracks: more than {MAX_SUBSCRIBE} tracks in one message");
             return self.refuse(peer, text);
         }
+        let delivery = member.delivery;
+        let is_mixed = |key: &TrackKey| {
+            let track = self.tracks.get(key);
+            track.is_some_and(|track| !delivery.forwards(track.published.kind))
+        };
         let mut tracks = Vec::new();
-        let (mut unknown, mut own) = (Vec::new(), Vec::new());
+        let (mut unknown, mut own, mut mixed) = (Vec::new(), Vec::new(), Vec::new());
         for track in wanted {
             let owner = track.client_id.parse().ok();
             match owner.and_then(|owner| self.track_of(owner, &track.track_id)) {
                 _ if owner == Some(peer) => own.push(track.track_id.clone()),
+                Some(key) if is_mixed(&key) => mixed.push(track.track_id.clone()),
                 Some(key) if !tracks.contains(&key) => tracks.push(key),
                 Some(_) => {}
                 None => unknown.push(format!("{} of client {}", track.track_id, track.client_id)),
@@ -112,6 +120,14 @@ impl Room {
         if !tracks.is_empty() {
             self.with_member(peer, |m| m.subscribed.extend(&tracks));
             self.command(Command::Subscribe { peer, tracks });
+        }
+        if !mixed.is_empty() {
+            let text = format!(
+                "subscribe_tracks: with audio=mixed the sound of the others comes mixed; switch_audio to forwarded before \
+                 you ask for {}",
+                list(&mixed)
+            );
+            self.refuse(peer, text);
         }
         if !own.is_empty() {
             let text = format!("subscribe_tracks: your own track {}", list(&own));
@@ -123,28 +139,52 @@ impl Room {
         }
     }
 
-    /// Asking for what is already so is confirmed, but changes nothing.
     pub(super) fn switch_mode(&mut self, peer: PeerId, mode: Mode) {
-        let Some(delivery) = mode.delivery() else {
-            return self.refuse(peer, AUTO_REFUSED);
+        let Some(member) = self.members.get(&peer) else {
+            return;
         };
+        match mode.delivery(member.audio) {
+            Some(delivery) => self.deliver(peer, delivery),
+            None => self.refuse(peer, AUTO_REFUSED),
+        }
+    }
+
+    /// Where everything comes mixed, the wish is kept for the time when it does not.
+    pub(super) fn switch_audio(&mut self, peer: PeerId, audio: AudioMode) {
         let Some(member) = self.members.get_mut(&peer) else {
             return;
         };
-        let changed = member.delivery != delivery;
-        let (link, reason) = (member.link, ModeReason::Requested);
-        member.delivery = delivery;
-        if changed {
-            member.subscribed.clear();
-            member.delivered.clear();
-            if link != Link::Lost {
-                self.command(Command::SetDelivery { peer, delivery });
-            }
+        member.audio = audio;
+        let delivery = match member.delivery {
+            Delivery::Mixed => Some(Delivery::Mixed),
+            Delivery::Forward | Delivery::MixedAudio => Mode::Sfu.delivery(audio),
+        };
+        if let Some(delivery) = delivery {
+            self.deliver(peer, delivery);
         }
+    }
+
+    /// What comes as before goes on; tracks of a kind that is forwarded from now on are announced. Asking for what is
+    /// already so is confirmed, but changes nothing.
+    fn deliver(&mut self, peer: PeerId, delivery: Delivery) {
+        let (room_tracks, Some(member)) = (&self.tracks, self.members.get_mut(&peer)) else {
+            return;
+        };
+        let before = std::mem::replace(&mut member.delivery, delivery);
+        let kind = |key: &TrackKey| room_tracks.get(key).map(|track| track.published.kind);
+        let goes_on = |key: &TrackKey| kind(key).is_some_and(|kind| delivery.forwards(kind));
+        member.subscribed.retain(goes_on);
+        member.delivered.retain(|_, key| goes_on(key));
+        let is_news = |key: &TrackKey| {
+            kind(key).is_some_and(|kind| delivery.forwards(kind) && !before.forwards(kind))
+        };
+        let news: Vec<TrackKey> = room_tracks.keys().copied().filter(is_news).collect();
+        if before != delivery && member.link != Link::Lost {
+            self.command(Command::SetDelivery { peer, delivery });
+        }
+        let reason = ModeReason::Requested;
         self.notify(peer, Notice::Mode { delivery, reason });
-        if changed {
-            self.tell_everything_available(peer);
-        }
+        self.tell_available(peer, &news);
     }
 
     /// One picture is shared by all who receive it, so anybody in the room decides for everybody. The worker

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::room::channel::ChannelReport;
-use crate::room::{LayoutRequest, ModeReason, Quality, TrackRef};
+use crate::room::{AudioMode, LayoutRequest, ModeReason, Quality, TrackRef};
 use crate::rtp::params::{Codec, Ssrc};
 use crate::worker::{LayoutKind, PublishedTrack, Renegotiation, SPEAKING_HOLD, VoiceReport};
 
+mod audio;
 mod presence;
 mod random;
 
@@ -55,9 +56,20 @@ impl Bench {
     }
 
     fn join_with(&mut self, peer: PeerId, mode: Mode, publish: bool) -> Result<(), JoinError> {
+        self.join_as(peer, mode, AudioMode::Forwarded, publish)
+    }
+
+    fn join_as(
+        &mut self,
+        peer: PeerId,
+        mode: Mode,
+        audio: AudioMode,
+        publish: bool,
+    ) -> Result<(), JoinError> {
         let request = JoinRequest {
             name: None,
             mode,
+            audio,
             publish,
             max_receive_bps: None,
             canvas: None,

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{avatar, layout};
 use crate::room::{Quality, Request, TrackRef};
-use crate::signalling::query::parse_mode;
+use crate::signalling::query::{parse_audio, parse_mode};
 use crate::worker::SourceType;
 
 /// Longest chat text, in characters.
@@ -77,6 +77,7 @@ impl ClientMessage {
             }
             "is_allow_renegotiation" => Request::AskRenegotiation,
             "switch_mode" => switch_mode(&data)?,
+            "switch_audio" => switch_audio(&data)?,
             "layout" => Request::Layout(layout::read(data)?),
             "mute" => mute(data)?,
             "chat" => return chat(data),
@@ -203,6 +204,13 @@ fn switch_mode(data: &Value) -> Result<Request, ProtocolError> {
         .and_then(parse_mode)
         .map(Request::SwitchMode)
         .ok_or_else(|| bad("switch_mode", "a mode is sfu, mcu or auto"))
+}
+
+fn switch_audio(data: &Value) -> Result<Request, ProtocolError> {
+    data.as_str()
+        .and_then(parse_audio)
+        .map(Request::SwitchAudio)
+        .ok_or_else(|| bad("switch_audio", "audio is forwarded or mixed"))
 }
 
 fn mute(data: Value) -> Result<Request, ProtocolError> {

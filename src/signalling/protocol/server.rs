@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
-use super::{mode_name, source_name};
+use super::{audio_name, mode_name, source_name};
 use crate::ids::PeerId;
 use crate::reach::IceServer;
 use crate::room::{AvailableTrack, DeliveredTrack, ModeReason, Notice, PeerSummary};
@@ -266,6 +266,7 @@ enum Data<'a> {
         room_id: &'a str,
         name: &'a str,
         mode: &'static str,
+        audio: &'static str,
         ice_servers: &'a [IceServer],
         resume_token: Option<&'a str>,
         resumed: bool,
@@ -295,6 +296,7 @@ enum Data<'a> {
     },
     Mode {
         mode: &'static str,
+        audio: &'static str,
         reason: &'static str,
     },
     Peers {
@@ -410,6 +412,7 @@ impl<'a> From<&'a ServerMessage> for Data<'a> {
             ServerMessage::Error(text) => Data::Str(text),
             ServerMessage::Mode { delivery, reason } => Data::Mode {
                 mode: mode_name(*delivery),
+                audio: audio_name(*delivery),
                 reason: match reason {
                     ModeReason::Requested => "requested",
                 },
@@ -451,6 +454,7 @@ impl<'a> Data<'a> {
             room_id: &welcome.room_id,
             name: &welcome.name,
             mode: mode_name(welcome.delivery),
+            audio: audio_name(welcome.delivery),
             ice_servers: &welcome.ice_servers,
             resume_token: welcome.resume.token.as_deref(),
             resumed: welcome.resume.resumed,

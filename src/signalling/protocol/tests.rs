@@ -6,8 +6,8 @@ use super::*;
 use crate::ids::PeerId;
 use crate::reach::IceServer;
 use crate::room::{
-    AvailableTrack, DeliveredTrack, LayoutRequest, Mode, ModeReason, PeerSummary, Quality, Request,
-    TrackRef,
+    AudioMode, AvailableTrack, DeliveredTrack, LayoutRequest, Mode, ModeReason, PeerSummary,
+    Quality, Request, TrackRef,
 };
 use crate::rtp::params::MediaKind;
 use crate::worker::{LayoutKind, LayoutTile, LayoutWish, MixedLayout, Renegotiation};
@@ -162,7 +162,7 @@ fn the_messages_of_part_b() {
             },
         }),
         &format!(
-            r#"{{"status":true,"type":"welcome","data":{{"client_id":"00000000000000a1","room_id":"1111","name":"Ann","mode":"mcu","ice_servers":[],"resume_token":"T0ken","resumed":true,"sent":17,"received":4,"server":{{"version":"{version}"}}}}}}"#
+            r#"{{"status":true,"type":"welcome","data":{{"client_id":"00000000000000a1","room_id":"1111","name":"Ann","mode":"mcu","audio":"mixed","ice_servers":[],"resume_token":"T0ken","resumed":true,"sent":17,"received":4,"server":{{"version":"{version}"}}}}}}"#
         ),
     );
     golden(
@@ -179,16 +179,22 @@ fn the_messages_of_part_b() {
             resume: Resumption::default(),
         }),
         &format!(
-            r#"{{"status":true,"type":"welcome","data":{{"client_id":"00000000000000a1","room_id":"1111","name":"Ann","mode":"sfu","ice_servers":[{{"urls":["turn:a.example:3478?transport=udp"],"username":"1:a1","credential":"secret"}}],"resume_token":null,"resumed":false,"sent":0,"received":0,"server":{{"version":"{version}"}}}}}}"#
+            r#"{{"status":true,"type":"welcome","data":{{"client_id":"00000000000000a1","room_id":"1111","name":"Ann","mode":"sfu","audio":"forwarded","ice_servers":[{{"urls":["turn:a.example:3478?transport=udp"],"username":"1:a1","credential":"secret"}}],"resume_token":null,"resumed":false,"sent":0,"received":0,"server":{{"version":"{version}"}}}}}}"#
         ),
     );
-    golden(
-        ServerMessage::Mode {
-            delivery: Delivery::Forward,
-            reason: ModeReason::Requested,
-        },
-        r#"{"status":true,"type":"mode","data":{"mode":"sfu","reason":"requested"}}"#,
-    );
+    for (delivery, mode, audio) in [
+        (Delivery::Forward, "sfu", "forwarded"),
+        (Delivery::MixedAudio, "sfu", "mixed"),
+        (Delivery::Mixed, "mcu", "mixed"),
+    ] {
+        let reason = ModeReason::Requested;
+        golden(
+            ServerMessage::Mode { delivery, reason },
+            &format!(
+                r#"{{"status":true,"type":"mode","data":{{"mode":"{mode}","audio":"{audio}","reason":"requested"}}}}"#
+            ),
+        );
+    }
     golden(
         ServerMessage::RoomPeers(
             vec![PeerSummary {
@@ -416,6 +422,13 @@ fn what_clients_say_of_part_b() {
     for (name, mode) in [("sfu", Mode::Sfu), ("mcu", Mode::Mcu), ("auto", Mode::Auto)] {
         assert_eq!(read("switch_mode", json!(name)), Request::SwitchMode(mode));
     }
+    for (name, audio) in [
+        ("forwarded", AudioMode::Forwarded),
+        ("mixed", AudioMode::Mixed),
+    ] {
+        let request = Request::SwitchAudio(audio);
+        assert_eq!(read("switch_audio", json!(name)), request);
+    }
     assert_eq!(
         read("layout", json!({"kind": "pinned", "pinned": "c"})),
         Request::Layout(LayoutRequest {
@@ -446,6 +459,9 @@ fn what_clients_say_of_part_b() {
     );
     refused("avatar", json!("data:image/svg+xml;base64,aGk="));
     refused("switch_mode", json!("mesh"));
+    for data in [json!("stereo"), json!(true), json!(null), json!({})] {
+        refused("switch_audio", data);
+    }
     refused("layout", json!({"kind": "circle"}));
     refused("layout", json!({"kind": "pinned", "pinned": 7}));
     refused("layout", json!("grid"));
@@ -512,6 +528,7 @@ fn spoilt_messages_are_refused_or_understood_but_never_a_panic() {
         r#"{"type":"set_bandwidth_limit","data":"250000"}"#,
         r#"{"type":"update_bandwidth","data":1e5}"#,
         r#"{"type":"mute","data":{"track_id":"ä","muted":true}}"#,
+        r#"{"type":"switch_audio","data":"mixed"}"#,
         r#"{"type":"layout","data":{"kind":"grid"}}"#,
         r#"{"type":"avatar","data":"data:image/png;base64,aGk="}"#,
         r#"{"type":"chat","data":{"text":"hi"}}"#,

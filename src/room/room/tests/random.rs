@@ -12,7 +12,7 @@ use super::*;
 struct WorkerModel {
     peers: BTreeMap<PeerId, Delivery>,
     /// Published tracks and their publishers, until the worker or the peer ends them.
-    tracks: BTreeMap<TrackKey, PeerId>,
+    tracks: BTreeMap<TrackKey, (PeerId, MediaKind)>,
     subscriptions: BTreeSet<(PeerId, TrackKey)>,
     /// Tracks that it has ended by itself, of which the room has not heard.
     suspended: Vec<(PeerId, TrackKey)>,
@@ -31,17 +31,21 @@ impl WorkerModel {
                 self.remove(peer);
             }
             Command::Subscribe { peer, tracks } => {
-                assert_eq!(self.peers.get(&peer), Some(&Delivery::Forward));
+                let delivery = self.peers[&peer];
                 for track in tracks {
-                    let owner = self.tracks.get(&track).expect("the track exists");
+                    let (owner, kind) = self.tracks.get(&track).expect("the track exists");
                     assert_ne!(*owner, peer, "nobody gets their own track");
+                    assert!(delivery.forwards(*kind), "{kind:?} in {delivery:?}");
                     self.subscriptions.insert((peer, track));
                 }
             }
             Command::SetDelivery { peer, delivery } => {
                 let before = self.peers.insert(peer, delivery);
                 assert!(before.is_some_and(|b| b != delivery));
-                self.subscriptions.retain(|(p, _)| *p != peer);
+                let tracks = &self.tracks;
+                let goes_on = |track: &TrackKey| delivery.forwards(tracks[track].1);
+                self.subscriptions
+                    .retain(|(p, track)| *p != peer || goes_on(track));
             }
             Command::SetSource { track, .. } | Command::SetMuted { track, .. } => {
                 assert!(self.tracks.contains_key(&track), "the track exists");
@@ -60,7 +64,7 @@ impl WorkerModel {
                 let own: Vec<TrackKey> = self
                     .tracks
                     .iter()
-                    .filter(|(_, owner)| **owner == peer)
+                    .filter(|(_, (owner, _))| *owner == peer)
                     .map(|(track, _)| *track)
                     .collect();
                 for track in own {
@@ -74,7 +78,7 @@ impl WorkerModel {
 
     fn remove(&mut self, peer: PeerId) {
         self.peers.remove(&peer);
-        self.tracks.retain(|_, owner| *owner != peer);
+        self.tracks.retain(|_, (owner, _)| *owner != peer);
         let tracks = &self.tracks;
         self.subscriptions
             .retain(|(p, track)| *p != peer && tracks.contains_key(track));
@@ -116,7 +120,7 @@ impl Run {
 
     fn step(&mut self) {
         let peer = PeerId(self.rng.random_range(0..PEERS));
-        match self.rng.random_range(0..18) {
+        match self.rng.random_range(0..19) {
             0 | 1 => self.join(peer),
             2 => {
                 self.bench.leave(peer);
@@ -151,6 +155,10 @@ impl Run {
                 self.bench.request(peer, Request::Mute { track_id, muted });
             }
             15 => self.disturb(peer),
+            16 => {
+                let audio = self.audio();
+                self.bench.request(peer, Request::SwitchAudio(audio));
+            }
             _ => {
                 let sdp = "v=0".to_owned();
                 let request = match self.rng.random_range(0..4) {
@@ -193,8 +201,8 @@ impl Run {
 
     fn join(&mut self, peer: PeerId) {
         let mode = [Mode::Sfu, Mode::Mcu][self.rng.random_range(0..2)];
-        let publish = self.rng.random();
-        match self.bench.join_with(peer, mode, publish) {
+        let (audio, publish) = (self.audio(), self.rng.random());
+        match self.bench.join_as(peer, mode, audio, publish) {
             Ok(()) => assert!(self.members.insert(peer), "joined twice"),
             Err(JoinError::Duplicate) => assert!(self.members.contains(&peer)),
             Err(JoinError::RoomFull(limit)) => assert_eq!(self.members.len(), limit),
@@ -205,9 +213,10 @@ impl Run {
         if self.worker.peers.contains_key(&peer) {
             let key = self.next_track;
             self.next_track += 1;
-            self.worker.tracks.insert(TrackKey(key), peer);
+            let kind = [MediaKind::Audio, MediaKind::Video][self.rng.random_range(0..2)];
+            self.worker.tracks.insert(TrackKey(key), (peer, kind));
             let id = self.track_id();
-            self.bench.publish(peer, key, id);
+            self.bench.publish_kind(peer, key, id, kind);
         }
     }
 
@@ -216,7 +225,7 @@ impl Run {
         if count > 0 {
             let place = self.rng.random_range(0..count);
             let found = self.worker.tracks.iter().nth(place);
-            let (track, peer) = found.map(|(t, p)| (*t, *p)).expect("in range");
+            let (track, peer) = found.map(|(t, (p, _))| (*t, *p)).expect("in range");
             self.worker.end(track);
             self.bench.event(Event::TrackEnded { peer, track });
         }
@@ -227,6 +236,10 @@ impl Run {
             .map(|_| (PeerId(self.rng.random_range(0..PEERS)), self.track_id()))
             .collect();
         self.bench.subscribe(peer, &wanted);
+    }
+
+    fn audio(&mut self) -> AudioMode {
+        [AudioMode::Forwarded, AudioMode::Mixed][self.rng.random_range(0..2)]
     }
 
     fn track_id(&mut self) -> &'static str {
@@ -240,7 +253,8 @@ impl Run {
         assert!(members.len() <= room.limits.peers_per_room);
         assert_eq!(room.empty_since.is_some(), members.is_empty());
         for (key, track) in &room.tracks {
-            assert_eq!(self.worker.tracks.get(key), Some(&track.owner));
+            let known = (track.owner, track.published.kind);
+            assert_eq!(self.worker.tracks.get(key), Some(&known));
             assert!(room.members[&track.owner].published.contains(key));
         }
         for (id, member) in &room.members {
