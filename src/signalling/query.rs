@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(query.request.mode, Mode::Sfu);
         assert_eq!(query.request.audio, AudioMode::Forwarded);
         assert_eq!(query.request.max_receive_bps, None);
-        assert_eq!(query.complaints.len(), 3);
+        assert_eq!(query.complaints.len(), 4);
     }
 
     #[test]

@@ -109,11 +109,13 @@ fn texture(seed: u64, length: usize) -> Vec<u8> {
     soft.repeat(2)
 }
 
+/// Sixteen colours, then the same again.
 fn colour(i: u64) -> Yuv {
+    let i = (i % 16) as u8;
     Yuv {
-        y: 60 + 12 * i as u8,
-        u: 80 + 10 * i as u8,
-        v: 170 - 10 * i as u8,
+        y: 60 + 12 * i,
+        u: 80 + 10 * i,
+        v: 170 - 10 * i,
     }
 }
 
