@@ -419,6 +419,8 @@ async fn with_mixed_audio_pictures_are_forwarded_and_no_sound_of_others_costs_an
         1,
         "one track of sound all the time"
     );
+    // What was under way when the last viewer left is counted with the next look at the room.
+    watch_frames(&mut client, 20).await;
     let Work(before) = work(&server).await;
     watch_frames(&mut client, 20).await;
     let Work(after) = work(&server).await;
