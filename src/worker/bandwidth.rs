@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use crate::ids::{PeerId, TrackKey};
 use crate::rtp::bwe::Estimator;
 use crate::rtp::params::MediaKind;
-use crate::sfu::{Allocator, Budget, Choice, Demand, Target};
+use crate::sfu::{Allocator, Budget, Choice, Demand, Layer, Target};
 use crate::worker::demux::Slot;
 use crate::worker::rungs::audio_rung;
 use crate::worker::state::Peer;
@@ -25,6 +25,10 @@ const BAD_LOSS: f64 = 0.1;
 const BAD_DELAY: Duration = Duration::from_millis(250);
 /// and stable again when it has had neither, and room for everything, for so long.
 const RECOVERY: Duration = Duration::from_secs(4);
+/// A picture that flows is paused only when the link has been too narrow for its lowest layer for so long: an estimate that
+/// fell for a moment (jitter, a receiver without a processor) costs quality, and no standing picture. Meanwhile the pacer
+/// lets voices pass.
+const PATIENCE: Duration = Duration::from_millis(2500);
 /// A voice that sends more than this many bit/s is one that speaks.
 const SPEAKS: u64 = 4_000;
 
@@ -61,6 +65,8 @@ pub struct Bandwidth {
     /// Element sizes in pixels. Those of tracks that are gone are forgotten with the next allocation.
     tiles: HashMap<TrackKey, (u32, u32)>,
     targets: HashMap<u64, Target>,
+    /// Senders whose lowest layer does not fit, and since when.
+    short: HashMap<u64, Instant>,
     decreases: u64,
     stable: bool,
     bad_at: Option<Instant>,
@@ -78,6 +84,7 @@ impl Bandwidth {
             allocator: Allocator::default(),
             tiles: HashMap::new(),
             targets: HashMap::new(),
+            short: HashMap::new(),
             decreases: 0,
             stable: true,
             bad_at: None,
@@ -113,6 +120,36 @@ impl Bandwidth {
             decreases: estimator.decreases(),
             probes: (probes.begun, probes.raised),
         }
+    }
+
+    /// What becomes of a choice: a pause for want of bandwidth has to wait, with the lowest layer until then. Whether it
+    /// is other than before.
+    fn settle(&mut self, now: Instant, choice: &Choice, demand: &Demand) -> (Choice, bool) {
+        let mut choice = *choice;
+        let before = self.targets.get(&choice.sender).copied();
+        if choice.target == Target::Paused && choice.limited {
+            let since = *self.short.entry(choice.sender).or_insert(now);
+            let flows = before.is_some_and(|before| before != Target::Paused);
+            if flows && now.saturating_duration_since(since) < PATIENCE {
+                let lowest = demand.layers.iter().find(|layer| layer.active);
+                choice.bitrate = lowest.map_or(0, |layer| layer.bitrate);
+                choice.target = Target::UpTo {
+                    layer: lowest.map_or(Layer(0), |layer| layer.layer),
+                    temporal: u8::MAX,
+                };
+                // One layer is the same with and without a bound that it does not reach.
+                if demand.layers.len() < 2
+                    && let Some(before) = before
+                {
+                    choice.target = before;
+                }
+            }
+        } else {
+            self.short.remove(&choice.sender);
+        }
+        self.targets.insert(choice.sender, choice.target);
+        let changed = before.map_or(choice.changed, |before| before != choice.target);
+        (choice, changed)
     }
 
     /// Whether the link's class has changed. `limited`: something does not get what it could use.
@@ -183,10 +220,17 @@ impl Worker {
         estimator.set_wanted(allocation.wanted);
         let known = |sender: &u64| demands.iter().any(|demand| demand.sender == *sender);
         peer.bandwidth.targets.retain(|sender, _| known(sender));
+        peer.bandwidth.short.retain(|sender, _| known(sender));
         let tiles = &mut peer.bandwidth.tiles;
         tiles.retain(|key, _| peer.receiving.tracks.contains_key(key));
-        for (choice, key) in allocation.choices.iter().zip(&tracks) {
-            self.carry_out(now, slot, *key, choice);
+        for ((choice, demand), key) in allocation.choices.iter().zip(&demands).zip(&tracks) {
+            let before = self.peers[slot]
+                .bandwidth
+                .targets
+                .get(&choice.sender)
+                .copied();
+            let (choice, changed) = self.peers[slot].bandwidth.settle(now, choice, demand);
+            self.carry_out(now, slot, *key, (choice, changed), before);
         }
         allocation.choices.iter().any(|choice| choice.limited)
     }
@@ -235,17 +279,23 @@ impl Worker {
         wishes
     }
 
-    fn carry_out(&mut self, now: Instant, slot: Slot, key: TrackKey, choice: &Choice) {
+    fn carry_out(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        key: TrackKey,
+        (choice, changed): (Choice, bool),
+        before: Option<Target>,
+    ) {
         let peer = &mut self.peers[slot];
-        let (room, bandwidth) = (peer.room, &mut peer.bandwidth);
-        let before = bandwidth.targets.insert(choice.sender, choice.target);
+        let room = peer.room;
         if before != Some(choice.target) {
             let subscriber = &mut peer.session.subscriber;
             if let Some(layer) = subscriber.set_target(choice.sender, choice.target) {
                 self.request_keyframe(now, room, key, layer);
             }
         }
-        if choice.changed {
+        if changed {
             let bandwidth = &mut self.peers[slot].bandwidth;
             bandwidth.changes += 1;
             bandwidth.pauses += u64::from(choice.limited && choice.target == Target::Paused);
@@ -309,4 +359,82 @@ pub(super) fn estimate(now: Instant, peer: &Peer) -> Option<u64> {
     let estimator = peer.session.subscriber.estimator();
     let known = estimator.is_measured() || peer.params.max_receive_bps.is_some();
     known.then(|| estimator.estimate(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sfu::LayerFigures;
+
+    fn camera(layers: u8) -> Demand {
+        let figures = |at: u8| LayerFigures {
+            layer: Layer(at),
+            active: true,
+            bitrate: 150_000 << (2 * at),
+            ..LayerFigures::default()
+        };
+        Demand {
+            sender: 1,
+            source: SourceType::Media,
+            dominant: false,
+            tile: None,
+            quality: Target::BEST,
+            layers: (0..layers).map(figures).collect(),
+        }
+    }
+
+    fn choice(target: Target, limited: bool) -> Choice {
+        Choice {
+            sender: 1,
+            target,
+            bitrate: 0,
+            changed: true,
+            limited,
+        }
+    }
+
+    #[test]
+    fn a_picture_that_flows_is_paused_only_after_a_while_and_keeps_its_lowest_layer_until_then() {
+        let begin = Instant::now();
+        let mut link = Bandwidth::new(begin);
+        let (paused, demand) = (choice(Target::Paused, true), camera(3));
+        link.settle(begin, &choice(Target::BEST, false), &demand);
+        let (kept, changed) = link.settle(begin, &paused, &demand);
+        assert!(changed && kept.bitrate == 150_000, "{kept:?}");
+        assert!(matches!(
+            kept.target,
+            Target::UpTo {
+                layer: Layer(0),
+                ..
+            }
+        ));
+        let early = begin + PATIENCE - Duration::from_millis(1);
+        let (_, changed) = link.settle(early, &paused, &demand);
+        assert!(!changed, "told once");
+        // It fits again for a moment: the time begins anew.
+        link.settle(early, &choice(Target::BEST, false), &demand);
+        let (kept, _) = link.settle(begin + PATIENCE, &paused, &demand);
+        assert_ne!(kept.target, Target::Paused);
+        let late = begin + 2 * PATIENCE;
+        let (gone, changed) = link.settle(late, &paused, &demand);
+        assert!(changed && gone.target == Target::Paused);
+        let (_, changed) = link.settle(late + PATIENCE, &paused, &demand);
+        assert!(!changed, "and stays so");
+    }
+
+    #[test]
+    fn the_only_layer_goes_on_untouched_and_what_nobody_wants_is_paused_at_once() {
+        let begin = Instant::now();
+        let mut link = Bandwidth::new(begin);
+        let demand = camera(1);
+        link.settle(begin, &choice(Target::BEST, false), &demand);
+        let (kept, changed) = link.settle(begin, &choice(Target::Paused, true), &demand);
+        assert!(!changed && kept.target == Target::BEST, "{kept:?}");
+        let (hidden, changed) = link.settle(begin, &choice(Target::Paused, false), &demand);
+        assert!(changed && hidden.target == Target::Paused);
+        // Nor is what never flowed begun for that.
+        let mut link = Bandwidth::new(begin);
+        let (first, changed) = link.settle(begin, &choice(Target::Paused, true), &demand);
+        assert!(changed && first.target == Target::Paused);
+    }
 }
