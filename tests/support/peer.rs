@@ -7,6 +7,7 @@ use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::RTCOfferOptions;
 use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_VP8, MediaEngine};
 use rtc::peer_connection::transport::RTCDtlsRole;
+use rtc::rtcp::raw_packet::RawPacket;
 use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters,
     RtpCodecKind,
@@ -34,6 +35,7 @@ const CONNECTING: Duration = Duration::from_secs(20);
 pub struct Vp8Peer {
     connection: Arc<dyn PeerConnection>,
     connected: watch::Receiver<bool>,
+    track: Arc<TrackLocalStaticSample>,
     sending: JoinHandle<()>,
 }
 
@@ -61,12 +63,19 @@ impl Vp8Peer {
         let mut peer = Vp8Peer {
             connection,
             connected,
+            track: track.clone(),
             sending: tokio::spawn(async {}),
         };
         peer.offer(wire, None).await;
         peer.until_connected().await;
         peer.sending = tokio::spawn(send(track, ssrc));
         peer
+    }
+
+    /// Sends one RTCP packet as it is, under this connection's keys.
+    pub async fn say_rtcp(&self, packet: Vec<u8>) {
+        let packet = Box::new(RawPacket(packet.into()));
+        self.track.write_rtcp(vec![packet]).await.unwrap();
     }
 
     /// A new offer with new ICE credentials (RFC 8829, section 5.2.3.1); takes the answer.

@@ -1,7 +1,10 @@
 //! Two participants are in a call while somebody else does everything wrong. Whatever that is, it is answered or counted,
 //! and the call goes on.
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod masses;
 
 use futures_util::SinkExt;
 use rand::rngs::StdRng;
@@ -358,7 +361,7 @@ fn dtls(kind: u8, epoch: u16, body: &[u8]) -> Vec<u8> {
 }
 
 /// An unsigned STUN binding request for a user name.
-fn stun(username: &str) -> Vec<u8> {
+pub fn stun(username: &str) -> Vec<u8> {
     let padded = username.len().next_multiple_of(4);
     let mut message = vec![0, 1, 0, 8 + padded as u8, 0x21, 0x12, 0xa4, 0x42];
     message.extend([5; 12]);
