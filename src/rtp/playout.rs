@@ -105,7 +105,7 @@ impl RepairTime {
     /// The time within which all but very few repairs end, [`MAX_REPAIR`] at most; zero where little is lost.
     ///
     /// A round of asking and answering fails if either is lost; so many rounds are needed until all of them have
-    /// failed for one packet in [`SPARED`] only. Where repairs are seen to take longer, that counts.
+    /// failed for one packet in `SPARED` only. Where repairs are seen to take longer, that counts.
     pub fn needed(&self) -> Duration {
         if self.loss < LOSSY {
             return Duration::ZERO;
