@@ -12,7 +12,7 @@ use crate::{HIGH_VOICE, alone};
 const PROMISED_MS: f64 = 120.0;
 /// A browser that shares two cores with another and a server is late at times, and stretches the sound until its buffer
 /// has found its size: the first of so many takes that is like what was said, and in time, counts.
-const TAKES: usize = 8;
+const TAKES: usize = 16;
 const TAKE: Duration = Duration::from_secs(5);
 
 /// Asynchronous. Arguments: CSS selector of the element whose sound is listened to (null: this page's microphone), milliseconds.
