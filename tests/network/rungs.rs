@@ -63,7 +63,7 @@ fn capped(bps: f64) -> Settings {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mixed_viewer_on_a_slow_link_moves_down_the_ladder_and_up_again_without_a_freeze() {
+async fn a_mixed_viewer_on_a_slow_link_moves_down_the_ladder_and_up_again_beside_others() {
     let _turn = alone().await;
     let network = Network::new();
     let server = Server::start(&["--public-ip", "10.77.0.1", "--demo", "4"]).await;
