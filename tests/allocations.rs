@@ -17,6 +17,9 @@ use talksy_unit::ids::{PeerId, TrackKey};
 use talksy_unit::mcu::audio::{
     AudioLevel, AudioMix, AudioMixConfig, AudioPacket, AudioRung, AudioTick,
 };
+use talksy_unit::mcu::codec::SourceCodec;
+use talksy_unit::mcu::codec::opus::{Channels, OpusEncoder, OpusSettings};
+use talksy_unit::mcu::codec::telephone::TelephoneCodec;
 use talksy_unit::mcu::video::{AccessUnit, Ladder, Participant, VideoMix, VideoRung, VideoTick};
 use talksy_unit::rtp::ntp::Ntp;
 use talksy_unit::rtp::params::{
@@ -296,6 +299,73 @@ fn a_tick_of_the_mixed_sound_with_six_talkers_and_six_listeners_allocates_nothin
     let counters = mix.counters();
     assert!(counters.decodes > 3 * 300, "{counters:?}");
     assert!(counters.encodes > 3 * 300, "{counters:?}");
+}
+
+#[test]
+fn a_tick_of_the_mixed_sound_in_stereo_with_music_and_telephones_allocates_nothing() {
+    let settings = OpusSettings::default();
+    let mut encoder = OpusEncoder::with_channels(settings, Channels::Stereo).unwrap();
+    let voice = VoiceLoop::encode(Sound::numbered(1), Turns::Always).unwrap();
+    let telephones = [
+        TelephoneCodec::Pcmu,
+        TelephoneCodec::Pcma,
+        TelephoneCodec::G722,
+    ];
+    let mut mix = AudioMix::new(AudioMixConfig::default());
+    mix.add_source(TrackKey(0), PeerId(0), true);
+    mix.add_source(TrackKey(1), PeerId(1), false);
+    for (track, codec) in (2..).map(TrackKey).zip(telephones) {
+        mix.add_source(track, PeerId(track.0), true);
+        mix.set_codec(track, SourceCodec::Telephone(codec));
+    }
+    for n in 0..6 {
+        mix.add_listener(PeerId(n), AudioRung::Normal);
+        mix.set_stereo(PeerId(n), n % 2 == 0);
+    }
+    let mut out = AudioTick::default();
+    let t0 = Instant::now();
+    let mut stereo = 0;
+    for tick in 0..400u32 {
+        let now = t0 + FRAME_DURATION * tick;
+        let mut push = |track: u64, timestamp: u32, payload: Vec<u8>| {
+            // One in twenty is lost.
+            if (u64::from(tick) + track) % 20 != 0 {
+                let packet = AudioPacket {
+                    seq: u64::from(tick),
+                    timestamp,
+                    arrival: now,
+                    level: None,
+                    payload: payload.into(),
+                };
+                mix.push(TrackKey(track), packet);
+            }
+        };
+        let tone = |i: usize, period: f32| (i as f32 * std::f32::consts::TAU / period).sin() * 0.2;
+        let sound: Vec<f32> = (0..FRAME_SAMPLES)
+            .flat_map(|i| [tone(i, 96.0), tone(i, 60.0)])
+            .collect();
+        let mut payload = Vec::new();
+        encoder.encode(&sound, false, &mut payload).unwrap();
+        push(0, tick * FRAME_SAMPLES as u32, payload);
+        let payload = voice.packet(u64::from(tick)).payload.to_vec();
+        push(1, tick * FRAME_SAMPLES as u32, payload);
+        for track in 2..5 {
+            let payload = (0..160u32).map(|i| ((i + tick) * 37 % 251) as u8).collect();
+            push(track, tick * 160, payload);
+        }
+        let allocations = allocations_during(|| mix.tick(now, &mut out));
+        assert!(
+            tick < 100 || allocations == 0,
+            "{allocations} in tick {tick}"
+        );
+        stereo += out.frames.iter().filter(|f| f.mix.format().stereo).count();
+    }
+    let counters = mix.counters();
+    assert!(
+        counters.plc > 20 && counters.undecodable == 0,
+        "{counters:?}"
+    );
+    assert!(stereo > 600, "{stereo}");
 }
 
 const CAMERAS: u64 = 9;

@@ -164,6 +164,9 @@ impl Sum {
         for (reason, count) in figures.decode_drops {
             self.dropped("decode", reason, count);
         }
+        for (reason, count) in figures.audio_drops {
+            self.dropped("mix", reason, count);
+        }
     }
 
     /// The named reasons of transport and forwarding appear once they have occurred.

@@ -20,7 +20,9 @@ use crossbeam_queue::ArrayQueue;
 use talksy_mixer::video::Theme;
 
 use crate::ids::{PeerId, RoomKey, TrackKey};
-use crate::mcu::audio::{AudioMix, AudioMixConfig, AudioPacket, AudioRung, AudioTick, MixId};
+use crate::mcu::audio::{
+    AUDIO_DROPS, AudioMix, AudioMixConfig, AudioPacket, AudioRung, AudioTick, MixId,
+};
 use crate::mcu::codec::{SourceCodec, VideoCodec};
 use crate::mcu::feed::VideoPacket;
 use crate::mcu::ladder::{Ladder, VideoRung};
@@ -240,6 +242,8 @@ pub struct BusCounters {
     pub displaced: AtomicU64,
     /// What was not decoded, in the order of [`crate::mcu::video::VideoStats::decode_drops`].
     pub decode_drops: [AtomicU64; DECODE_DROPS],
+    /// What was not heard, in the order of [`crate::mcu::audio::AudioCounters::drops`].
+    pub audio_drops: [AtomicU64; AUDIO_DROPS],
     /// Pictures of the mix that were not done before their deadline.
     pub late_pictures: AtomicU64,
     /// Rooms by [`Load`], lightest first, as of now.

@@ -69,6 +69,9 @@ pub enum Refused {
     /// Not a packet of the source's codec.
     #[error("is not a packet of its codec")]
     Malformed,
+    /// Its time is that of its predecessor, more than half of it.
+    #[error("holds sound of a time that has its sound")]
+    Overlapping,
 }
 
 /// What is to be played next.
@@ -85,8 +88,8 @@ pub enum Pull {
     Lost {
         /// Its duration, as far as that can be told.
         samples: usize,
-        /// The packet after it, which may carry a copy.
-        successor: Option<Bytes>,
+        /// Whether the packet after it is there, which may carry a copy: [`JitterBuffer::next_payload`].
+        has_successor: bool,
     },
     /// Nothing has come, and it is not known why: make something up, fading from `step` fifths of silence to
     /// `step + 1`. The delay grows by it.
@@ -103,6 +106,23 @@ struct Packet {
     timestamp: i64,
     samples: i64,
     payload: Bytes,
+}
+
+/// Which samples a packet holds.
+#[derive(Clone, Copy)]
+struct Span {
+    seq: u64,
+    timestamp: i64,
+    samples: i64,
+}
+
+impl Span {
+    /// Whether the next packet of a sender begins before this one's middle. No encoder does that; a payloader that takes its
+    /// timestamps from a clock may be a few samples early.
+    fn overlaps(self, next: Span) -> bool {
+        let step = next.timestamp - self.timestamp;
+        next.seq == self.seq + 1 && (0..self.samples / 2).contains(&step)
+    }
 }
 
 enum State {
@@ -133,6 +153,8 @@ pub struct JitterBuffer {
     /// The sequence numbers up to `newest` that have come, newest in bit 0.
     received: u64,
     newest: Option<u64>,
+    /// The packet that came last.
+    last: Option<Span>,
     /// The last timestamp on the unwrapped time line, in the codec's clock.
     unwrapped: Option<i64>,
     origin: Option<Instant>,
@@ -159,6 +181,7 @@ impl JitterBuffer {
             played_seq: 0,
             received: 0,
             newest: None,
+            last: None,
             unwrapped: None,
             origin: None,
             delays: [0; DELAYS],
@@ -188,6 +211,15 @@ impl JitterBuffer {
         }
         self.losses = self.losses.saturating_sub(1);
         let timestamp = self.observe(timestamp, arrival);
+        let span = Span {
+            seq,
+            timestamp,
+            samples,
+        };
+        let last = self.last.replace(span);
+        if self.codec == SourceCodec::Opus && last.is_some_and(|last| last.overlaps(span)) {
+            return Err(Refused::Overlapping);
+        }
         if seq < self.played_seq {
             self.late_in_a_row += 1;
             if self.late_in_a_row >= LATE_IN_A_ROW {
@@ -268,10 +300,9 @@ impl JitterBuffer {
                     *owed -= lost;
                     return self.pull(now);
                 }
-                let successor = (missing == 1).then(|| first.payload.clone());
                 Pull::Lost {
                     samples: lost as usize,
-                    successor,
+                    has_successor: missing == 1,
                 }
             }
         }
@@ -317,6 +348,11 @@ impl JitterBuffer {
     /// Whether a packet waits.
     pub fn has_packets(&self) -> bool {
         !self.packets.is_empty()
+    }
+
+    /// The packet that waits first.
+    pub fn next_payload(&self) -> Option<&Bytes> {
+        self.packets.front().map(|packet| &packet.payload)
     }
 
     /// Whether [`Self::pull`] would give the next packet, without a hole before it.

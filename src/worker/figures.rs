@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::ids::TrackKey;
+use crate::mcu::audio::{AUDIO_DROPS, AudioCounters};
 use crate::mcu::ladder::Ladder;
 use crate::mcu::video::{DECODE_DROPS, Load, VideoStats};
 use crate::rtp::params::MediaKind;
@@ -57,6 +58,8 @@ pub struct WorkerFigures {
     pub video_codec: (u64, u64),
     /// What was not decoded, with names.
     pub decode_drops: [(&'static str, u64); DECODE_DROPS],
+    /// What of the sound was not mixed, with names.
+    pub audio_drops: [(&'static str, u64); AUDIO_DROPS],
     /// Pictures of mixes that were done after their deadline.
     pub late_pictures: u64,
     /// Mixed rooms by what is made of their picture, as of now.
@@ -103,6 +106,10 @@ impl Worker {
         figures.video_codec = (count(&codecs.video_decodes), count(&codecs.video_encodes));
         figures.decode_drops = VideoStats::default().decode_drops();
         for (drops, counter) in figures.decode_drops.iter_mut().zip(&codecs.decode_drops) {
+            drops.1 = count(counter);
+        }
+        figures.audio_drops = AudioCounters::default().drops();
+        for (drops, counter) in figures.audio_drops.iter_mut().zip(&codecs.audio_drops) {
             drops.1 = count(counter);
         }
         figures.late_pictures = count(&codecs.late_pictures);

@@ -4,23 +4,28 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use opus::{Application, Channels};
+use talksy_mixer::audio::level::Dbfs;
 use talksy_mixer::audio::voice::Seeded;
 use talksy_unit::ids::{PeerId, TrackKey};
 use talksy_unit::mcu::audio::{
     AudioCounters, AudioMix, AudioMixConfig, AudioPacket, AudioRung, AudioTick,
 };
 use talksy_unit::mcu::codec::opus::{OpusDecoder, OpusEncoder, OpusSettings};
+use talksy_unit::rtp::opus::{is_surround, payload_samples};
 
 use crate::measure::si_sdr;
+use crate::surround::SurroundEncoder;
 use crate::{figure, noise, voices};
 
 const TICKS: usize = 1000;
+/// What nobody hears.
+const INAUDIBLE_DBFS: f32 = -60.0;
 
 /// What a bad sender sends in one tick: sequence number, timestamp, payload.
 type Sends<'a> = &'a mut dyn FnMut(usize) -> Vec<(u64, u32, Bytes)>;
 
-/// A talker and a bad sender in one room; what a third hears.
-fn room(bad: Option<Sends<'_>>) -> (Vec<f32>, AudioCounters) {
+/// A talker, who may be silent, and a bad sender in one room; what a third hears.
+fn room(talks: bool, bad: Option<Sends<'_>>) -> (Vec<f32>, AudioCounters) {
     let voice = voices::talker(2, TICKS as f32 / 50.0, -22.0);
     let mut encoder = OpusEncoder::new(OpusSettings::default()).expect("libopus makes encoders");
     let mut mix = AudioMix::new(AudioMixConfig::default());
@@ -31,12 +36,10 @@ fn room(bad: Option<Sends<'_>>) -> (Vec<f32>, AudioCounters) {
     let mut ear = OpusDecoder::new().expect("libopus makes decoders");
     let mut heard = Vec::new();
     let mut bad = bad;
-    for (tick, frame) in voice
+    let frames = voice
         .as_chunks::<{ talksy_mixer::audio::FRAME_SAMPLES }>()
-        .0
-        .iter()
-        .enumerate()
-    {
+        .0;
+    for (tick, frame) in frames.iter().enumerate() {
         let now = start + Duration::from_millis(20 * tick as u64);
         let mut payload = Vec::new();
         encoder
@@ -49,10 +52,10 @@ fn room(bad: Option<Sends<'_>>) -> (Vec<f32>, AudioCounters) {
             level: None,
             payload,
         };
-        mix.push(
-            TrackKey(1),
-            packet(tick as u64, tick as u32 * 960, payload.into()),
-        );
+        if talks {
+            let packet = packet(tick as u64, tick as u32 * 960, payload.into());
+            mix.push(TrackKey(1), packet);
+        }
         if let Some(bad) = &mut bad {
             for (seq, timestamp, payload) in bad(tick) {
                 mix.push(TrackKey(2), packet(seq, timestamp, payload));
@@ -65,6 +68,12 @@ fn room(bad: Option<Sends<'_>>) -> (Vec<f32>, AudioCounters) {
         }
     }
     (heard, *mix.counters())
+}
+
+/// The level of the loudest 20 ms, dBFS.
+fn loudest(sound: &[f32]) -> f32 {
+    let levels = sound.chunks(960).map(|frame| Dbfs::of(frame).0);
+    levels.fold(f32::MIN, f32::max)
 }
 
 /// Noise of an open microphone in packets of `samples`, by a libopus of any configuration.
@@ -82,22 +91,9 @@ fn open_microphone(samples: usize, channels: Channels, application: Application)
     sound.chunks_exact(width).map(encode).collect()
 }
 
-/// The packets of one stream as those of a 5.1 multistream packet (RFC 7845, section 5.1.1; RFC 6716, appendix B).
-fn surround(packet: &Bytes) -> Bytes {
-    let mut all = Vec::new();
-    for _ in 0..3 {
-        let length = (packet.len() - 1).min(251);
-        all.extend_from_slice(&[packet[0], length as u8]);
-        all.extend_from_slice(&packet[1..=length]);
-    }
-    all.extend_from_slice(packet);
-    all.truncate(1_500);
-    all.into()
-}
-
 #[test]
 fn whatever_a_sender_sends_the_others_hear_what_they_would_hear_without_it() {
-    let (alone, _) = room(None);
+    let (alone, _) = room(true, None);
     let quiet = open_microphone(960, Channels::Mono, Application::Voip);
     let long = open_microphone(5_760, Channels::Mono, Application::Voip);
     let kinds = [
@@ -109,7 +105,7 @@ fn whatever_a_sender_sends_the_others_hear_what_they_would_hear_without_it() {
     ];
     let mut random = Seeded::new(31);
     let check = |name: &str, bad: Sends<'_>, counted: &dyn Fn(&AudioCounters) -> u64| {
-        let (heard, counters) = room(Some(bad));
+        let (heard, counters) = room(true, Some(&mut *bad));
         let off = si_sdr(&alone[48_000..], &heard[48_000..]).min(99.0);
         figure(
             &format!("others_beside_{name}"),
@@ -117,6 +113,15 @@ fn whatever_a_sender_sends_the_others_hear_what_they_would_hear_without_it() {
             "dB SI-SDR against a room without it",
         );
         println!("{name}: {counters:?}");
+        // Where nobody else makes a sound, nothing is.
+        let (alone, _) = room(false, Some(bad));
+        let loudest = loudest(&alone);
+        figure(
+            &format!("alone_{name}"),
+            loudest.into(),
+            "dBFS, the loudest 20 ms",
+        );
+        assert!(loudest < INAUDIBLE_DBFS, "{name} alone: {loudest:.1} dBFS");
         assert!(off >= 15.0, "{name}: {off:.1} dB");
         assert!(counted(&counters) > 0, "{name}: {counters:?}");
         let decoded = counters.decodes + counters.pre_roll + counters.plc + counters.fec;
@@ -155,6 +160,25 @@ fn whatever_a_sender_sends_the_others_hear_what_they_would_hear_without_it() {
             let kind = &kinds[tick / 3 % kinds.len()];
             vec![(at(tick).0, at(tick).1, kind[tick % kind.len()].clone())]
         },
+        &|c| c.dropped.overlapping,
+    );
+    let (mut sent, mut end) = (0, 0);
+    check(
+        "changing_configuration_in_time",
+        &mut |tick| {
+            if tick == 0 {
+                (sent, end) = (0, 0);
+            }
+            let mut due = Vec::new();
+            while end < (tick as u32 + 1) * 960 {
+                let kind = &kinds[sent / 3 % kinds.len()];
+                let packet = kind[sent % kind.len()].clone();
+                let samples = payload_samples(&packet).expect("Opus");
+                due.push((sent as u64, end, packet));
+                (sent, end) = (sent + 1, end + samples);
+            }
+            due
+        },
         &|c| c.decodes,
     );
     let mut random = Seeded::new(32);
@@ -192,24 +216,86 @@ fn whatever_a_sender_sends_the_others_hear_what_they_would_hear_without_it() {
                 .map(|(n, packet)| (n as u64, tick as u32 * 960, packet.clone()))
                 .collect()
         },
-        &|c| c.dropped.overflow + c.dropped.stale + c.dropped.late + c.decodes,
+        &|c| c.dropped.overlapping,
     );
 }
 
-/// Nobody is offered 5.1, and nothing tells its packets from those of one stream: what a decoder makes of them is noise,
-/// and may be heard. The work that it makes is that of any other source, and peaks are limited as ever.
+/// Packets of 5.1 as a browser makes them of what is played to it: speech in every channel but the low one.
+fn surround(seconds: f32) -> Vec<Vec<u8>> {
+    let channels: Vec<Vec<f32>> = (0..6)
+        .map(|n| voices::monologue(n, seconds, -15.0))
+        .collect();
+    let length = channels.iter().map(Vec::len).min().unwrap_or(0);
+    let sound: Vec<f32> = (0..length)
+        .flat_map(|i| channels.iter().map(move |channel| channel[i]))
+        .collect();
+    SurroundEncoder::new(256_000).encode(&sound)
+}
+
 #[test]
-fn packets_of_5_1_cost_no_more_than_others() {
-    let quiet = open_microphone(960, Channels::Mono, Application::Voip);
+fn sound_of_5_1_channels_is_not_heard_at_all() {
+    let packets = surround(20.0);
     let mut bad = |tick: usize| {
-        let packet = surround(&quiet[tick % quiet.len()]);
+        let packet = Bytes::copy_from_slice(&packets[tick % packets.len()]);
         vec![(tick as u64, tick as u32 * 960, packet)]
     };
-    let (heard, counters) = room(Some(&mut bad));
-    assert!(
-        counters.decodes + counters.pre_roll <= 2 * TICKS as u64 + 20,
-        "{counters:?}"
+    let (alone, counters) = room(false, Some(&mut bad));
+    assert_eq!(counters.dropped.surround, TICKS as u64, "{counters:?}");
+    assert_eq!((counters.decodes, counters.encodes), (0, 0), "{counters:?}");
+    let loudest = loudest(&alone);
+    assert!(loudest < INAUDIBLE_DBFS, "{loudest:.1} dBFS");
+}
+
+/// Nothing in a packet says how many streams it has. What tells them apart must not cost ordinary senders their sound.
+#[test]
+fn no_ordinary_sender_is_taken_for_one_of_5_1_channels() {
+    let mut tone = 0.0f32;
+    let music = (0..10 * 48_000).map(|i| {
+        tone += 0.001;
+        (0.02 * i as f32).sin() * 0.2 + (0.031 * i as f32 + tone.sin()).sin() * 0.1
+    });
+    let sounds = [
+        voices::talker(1, 10.0, -22.0),
+        voices::recorded(10.0, -20.0),
+        noise::white(3, 10.0, -45.0),
+        music.collect(),
+        vec![0.0; 10 * 48_000],
+    ];
+    let applications = [Application::Voip, Application::Audio, Application::LowDelay];
+    let (mut packets, mut taken, mut longest) = (0, 0, 0);
+    for (sound, application) in sounds.iter().flat_map(|s| applications.map(|a| (s, a))) {
+        for (samples, bitrate) in [
+            (960, 16_000),
+            (960, 32_000),
+            (960, 96_000),
+            (480, 64_000),
+            (2_880, 32_000),
+        ] {
+            let mut encoder = opus::Encoder::new(48_000, Channels::Mono, application)
+                .expect("libopus makes encoders");
+            encoder
+                .set_bitrate(opus::Bitrate::Bits(bitrate))
+                .expect("a bitrate that it knows");
+            let mut run = 0;
+            for piece in sound.chunks_exact(samples) {
+                let packet = encoder
+                    .encode_vec_float(piece, 1_500)
+                    .expect("libopus encodes any frame");
+                run = if is_surround(&packet) { run + 1 } else { 0 };
+                (packets, taken, longest) =
+                    (packets + 1, taken + usize::from(run > 0), longest.max(run));
+            }
+        }
+    }
+    let share = taken as f64 / packets as f64;
+    figure(
+        "ordinary_packets_taken_for_5_1",
+        share * 1e6,
+        "in a million",
     );
-    // Opus may overshoot what it was given a little.
-    assert!(heard.iter().all(|x| x.abs() < 1.2));
+    println!("{taken} of {packets}, {longest} in a row at most");
+    assert!(
+        share < 2e-4 && longest <= 2,
+        "{taken} of {packets}, {longest} in a row"
+    );
 }

@@ -5,6 +5,7 @@
 mod measure;
 mod noise;
 mod room;
+mod surround;
 mod voices;
 
 mod clarity;

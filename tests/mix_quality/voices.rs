@@ -23,8 +23,9 @@ const SENTENCES: [&str; 12] = [
     "Kick the ball straight and follow through.",
 ];
 
-/// Who speaks: variant of espeak-ng, pitch (0 to 99), words a minute.
-pub const SPEAKERS: [(&str, u32, u32); 10] = [
+/// Who speaks: variant of espeak-ng, pitch (0 to 99), words a minute. The first ten are those that the detector's limits were
+/// chosen with; the others, of other languages and speeds, it has not met.
+pub const SPEAKERS: [(&str, u32, u32); FAMILIAR + 8] = [
     ("en-us+m1", 40, 165),
     ("en-us+f2", 55, 170),
     ("en-us+m3", 30, 150),
@@ -35,6 +36,29 @@ pub const SPEAKERS: [(&str, u32, u32); 10] = [
     ("en-us+f1", 70, 165),
     ("en-gb+m2", 55, 170),
     ("en-us+m5", 35, 160),
+    ("de+m2", 40, 150),
+    ("fr+f1", 55, 180),
+    ("es+m4", 45, 200),
+    ("it+f5", 60, 140),
+    ("en-gb-scotland+m6", 35, 190),
+    ("en-us+f5", 75, 210),
+    ("pl+m1", 50, 165),
+    ("pt+f4", 60, 175),
+];
+
+/// How many of [`SPEAKERS`] were used for choosing.
+pub const FAMILIAR: usize = 10;
+
+/// Files of alsa-utils, without the path: those that were used for choosing, and others.
+const RECORDED: [&[&str]; 2] = [
+    &[
+        "Front_Center",
+        "Front_Left",
+        "Rear_Right",
+        "Side_Left",
+        "Rear_Center",
+    ],
+    &["Front_Right", "Rear_Left", "Side_Right"],
 ];
 
 /// The pause between two sentences, longer than the gate holds and releases.
@@ -63,22 +87,18 @@ pub fn monologue(n: usize, seconds: f32, dbfs: f32) -> Vec<f32> {
 
 /// The words that people recorded for alsa-utils ("front left" and so on), with pauses between.
 pub fn recorded(seconds: f32, dbfs: f32) -> Vec<f32> {
-    static WORDS: OnceLock<Vec<Vec<f32>>> = OnceLock::new();
-    let words = WORDS.get_or_init(|| {
-        let name = |name: &&str| format!("/usr/share/sounds/alsa/{name}.wav");
-        let files = [
-            "Front_Center",
-            "Front_Left",
-            "Rear_Right",
-            "Side_Left",
-            "Rear_Center",
-        ];
-        files
-            .iter()
-            .map(name)
-            .map(|path| trimmed(read(&path)))
-            .collect()
-    });
+    words(RECORDED[0], seconds, dbfs)
+}
+
+/// Other words of the same people.
+pub fn other_recorded(seconds: f32, dbfs: f32) -> Vec<f32> {
+    words(RECORDED[1], seconds, dbfs)
+}
+
+fn words(files: &[&str], seconds: f32, dbfs: f32) -> Vec<f32> {
+    let path = |name: &&str| format!("/usr/share/sounds/alsa/{name}.wav");
+    let words = files.iter().map(path).map(|path| trimmed(read(&path)));
+    let words: Vec<Vec<f32>> = words.collect();
     let mut sound = Vec::new();
     let wanted = (seconds * 48_000.0) as usize;
     let mut words = words.iter().cycle();

@@ -19,6 +19,8 @@ pub struct Verdict {
     pub stands_out: bool,
     /// It holds speech.
     pub speech: bool,
+    /// What it holds may as well be a click: worth less than other speech, until more follows.
+    pub doubtful: bool,
     /// It holds speech without a doubt: fit to judge a talker's loudness by.
     pub certain: bool,
 }
@@ -41,11 +43,15 @@ pub struct Detector {
 impl Detector {
     /// More of the energy than this in two pieces of eight is a click.
     const CLICK: f32 = 0.66;
+    /// More than this may be one.
+    const MAY_CLICK: f32 = 0.6;
     /// The same while somebody speaks for certain: plosives click too.
     const CLICK_IN_SPEECH: f32 = 0.85;
+    /// Who begins has to stand out from the noise by this much more than who goes on.
+    const BEGINNING: f32 = 1.12;
     /// The neural detector takes some 40 ms to be sure of a beginning: this far over the floor, and this evenly spread,
     /// half a suspicion is enough.
-    const LOUD_DB: f32 = 15.0;
+    const LOUD_DB: f32 = 10.0;
     const EVEN: f32 = 0.55;
     const SUSPICION: f32 = 0.3;
     /// A suspicion that is no certainty after 60 ms was wrong, ...
@@ -90,13 +96,14 @@ impl Detector {
         let click = self.concentration();
         let begins = probability > Self::SUSPICION && click < Self::EVEN && above > Self::LOUD_DB;
         let begins = begins && self.may_be_suspected(voiced);
-        let opens = voiced && click < Self::CLICK && above > margin;
+        let opens = voiced && click < Self::CLICK && above > margin * Self::BEGINNING;
         let keeps = confirmed && voiced && click < Self::CLICK_IN_SPEECH && above > margin * 0.5;
         let speech = opens || begins || keeps;
         Verdict {
             level,
             stands_out: above > margin,
             speech,
+            doubtful: click > Self::MAY_CLICK,
             certain: speech && probability > Vad::CERTAIN && above > margin,
         }
     }

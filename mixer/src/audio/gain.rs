@@ -52,8 +52,10 @@ pub struct Gate {
 impl Gate {
     /// 360 ms: shorter pauses inside a sentence stay open.
     const HOLD_FRAMES: u8 = 18;
-    /// 80 ms: what may have been a click or a cough is gone soon.
-    const FIRST_HOLD_FRAMES: u8 = 4;
+    /// 60 ms: what may have been a cough is gone soon.
+    const FIRST_HOLD_FRAMES: u8 = 3;
+    /// 40 ms: what was probably a click is gone sooner.
+    const DOUBTFUL_HOLD_FRAMES: u8 = 2;
     /// From so many frames of speech on it is no click.
     const CONFIRMED_AFTER: u8 = 3;
     /// −1.2 dB per frame.
@@ -61,12 +63,15 @@ impl Gate {
     /// −40 dB: from here one ramp leads to 0.
     const SHUT: f32 = 0.01;
 
-    /// Takes in whether this frame holds speech; returns the weight at the frame's end.
-    pub fn update(&mut self, speech: bool) -> f32 {
+    /// Takes in whether this frame holds speech, and whether that may as well be a click; returns the weight at the frame's
+    /// end.
+    pub fn update(&mut self, speech: bool, doubtful: bool) -> f32 {
         if speech {
             self.spoken = self.spoken.saturating_add(1);
             let hold = if self.is_confirmed() {
                 Self::HOLD_FRAMES
+            } else if doubtful {
+                Self::DOUBTFUL_HOLD_FRAMES
             } else {
                 Self::FIRST_HOLD_FRAMES
             };
@@ -125,18 +130,24 @@ mod tests {
     }
 
     #[test]
-    fn the_gate_holds_speech_for_360_ms_and_a_click_for_80_and_is_shut_within_a_second() {
-        let open_for = |spoken: usize| {
+    fn the_gate_holds_speech_for_360_ms_a_cough_for_60_a_click_for_40_and_is_shut_within_a_second()
+    {
+        let open_for = |spoken: usize, doubtful: bool| {
             let mut gate = Gate::default();
             for _ in 0..spoken {
-                assert_eq!(gate.update(true), 1.0);
+                assert_eq!(gate.update(true, doubtful), 1.0);
             }
-            let held = (0..).take_while(|_| gate.update(false) == 1.0).count();
-            let frames = (0..).take_while(|_| gate.update(false) > 0.0).count();
+            let held = (0..)
+                .take_while(|_| gate.update(false, false) == 1.0)
+                .count();
+            let frames = (0..)
+                .take_while(|_| gate.update(false, false) > 0.0)
+                .count();
             assert!((20..50).contains(&frames), "{frames}");
             held
         };
-        assert_eq!(open_for(1), 3);
-        assert_eq!(open_for(3), 17);
+        assert_eq!(open_for(1, true), 1);
+        assert_eq!(open_for(1, false), 2);
+        assert_eq!(open_for(3, true), 17);
     }
 }

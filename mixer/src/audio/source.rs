@@ -212,9 +212,9 @@ impl Source {
                 let trusted = self.distrust < TRUSTED_DB;
                 let speech = trusted && self.hint_is_voice() && self.may_be_sound(level);
                 self.detector.note_level(level, !self.gate.is_open());
-                self.judge(level, speech);
+                self.judge(level, speech, false);
             }
-            (false, _) => self.judge(Dbfs::SILENCE, false),
+            (false, _) => self.judge(Dbfs::SILENCE, false, false),
         }
     }
 
@@ -226,7 +226,7 @@ impl Source {
     fn observe(&mut self, frame: &Frame) {
         if self.kind == SourceKind::Music {
             let level = Dbfs::of(frame);
-            return self.judge(level, level > MUSIC_GATE);
+            return self.judge(level, level > MUSIC_GATE, false);
         }
         let open = self.gate.is_open();
         let verdict = self.detector.observe(frame, open, self.gate.is_confirmed());
@@ -247,11 +247,11 @@ impl Source {
                 self.agc.update(power);
             }
         }
-        self.judge(verdict.level, verdict.speech);
+        self.judge(verdict.level, verdict.speech, verdict.doubtful);
     }
 
-    fn judge(&mut self, level: Dbfs, sound: bool) {
-        self.gate.update(sound);
+    fn judge(&mut self, level: Dbfs, sound: bool, doubtful: bool) {
+        self.gate.update(sound, doubtful);
         let level = level.0 + self.priority();
         let target = if self.gate.is_open() {
             level.max(self.score - 1.0)

@@ -44,6 +44,10 @@ pub struct AudioDrops {
     pub unheard: u64,
     /// Not Opus.
     pub malformed: u64,
+    /// Of 5.1 or more channels, which nobody is offered.
+    pub surround: u64,
+    /// Of a time that has its sound.
+    pub overlapping: u64,
     /// After their time.
     pub late: u64,
     /// The second time.
@@ -52,4 +56,28 @@ pub struct AudioDrops {
     pub overflow: u64,
     /// Too old after a pause.
     pub stale: u64,
+}
+
+/// Reasons of [`AudioDrops`].
+pub const AUDIO_DROPS: usize = 12;
+
+impl AudioCounters {
+    /// What was not heard, with names.
+    pub fn drops(&self) -> [(&'static str, u64); AUDIO_DROPS] {
+        let dropped = &self.dropped;
+        [
+            ("unknown_source", dropped.unknown_source),
+            ("muted", dropped.muted),
+            ("unheard", dropped.unheard),
+            ("malformed", dropped.malformed),
+            ("surround", dropped.surround),
+            ("overlapping", dropped.overlapping),
+            ("late", dropped.late),
+            ("duplicate", dropped.duplicate),
+            ("overflow", dropped.overflow),
+            ("stale", dropped.stale),
+            ("undecodable", self.undecodable),
+            ("unencodable", self.unencodable),
+        ]
+    }
 }

@@ -21,7 +21,7 @@ use talksy_mixer::audio::{
     FRAME_SAMPLES, Frame, MixFor, Mixer, MixerConfig, OwnerId, SILENCE, SourceKind, StereoFrame,
 };
 
-pub use self::counters::{AudioCounters, AudioDrops};
+pub use self::counters::{AUDIO_DROPS, AudioCounters, AudioDrops};
 pub use self::source::SourceDelay;
 use self::source::{AudioSource, Played};
 use self::stream::Streams;
@@ -291,6 +291,10 @@ impl AudioMix {
             dropped.unheard += 1;
             return;
         }
+        if source.is_surround(&packet.payload) {
+            dropped.surround += 1;
+            return;
+        }
         let AudioPacket {
             seq,
             timestamp,
@@ -303,6 +307,10 @@ impl AudioMix {
             Ok(()) => {}
             Err(Refused::Late) => dropped.late += 1,
             Err(Refused::Duplicate) => dropped.duplicate += 1,
+            Err(Refused::Overlapping) => {
+                dropped.overlapping += 1;
+                source.shut_out();
+            }
             Err(Refused::Malformed) => {
                 dropped.malformed += 1;
                 // Without content it is padding.

@@ -12,7 +12,7 @@ use super::voice::Voice;
 use crate::ids::PeerId;
 use crate::mcu::codec::SourceCodec;
 use crate::mcu::codec::opus::is_stereo;
-use crate::mcu::jitter::{JitterBuffer, Pull, Refused};
+use crate::mcu::jitter::{JitterBuffer, Refused};
 
 /// Packets that a source keeps for the time it wakes up: a decoder without a past needs 5 to 10 of them until it
 /// sounds as if it had been awake. The oldest goes.
@@ -77,6 +77,11 @@ impl AudioSource {
             shut_out: 0,
             awake: None,
         }
+    }
+
+    /// Whether a packet has more channels than anybody is offered.
+    pub fn is_surround(&self, payload: &[u8]) -> bool {
+        self.codec == SourceCodec::Opus && crate::rtp::opus::is_surround(payload)
     }
 
     /// What its packets carry. What came until now is forgotten.
@@ -216,20 +221,12 @@ impl AudioSource {
         let voice = self.awake.as_mut()?;
         voice.follow_clock(now, &mut self.jitter, counters);
         while !voice.has_frame() {
-            let pull = self.jitter.pull(now);
-            if let Pull::Packet { payload, .. } = &pull {
-                remember(&mut self.history, payload.clone());
-            }
-            voice.play(pull, counters);
+            voice.play(now, &mut self.jitter, &mut self.history, counters);
         }
         voice.shorten_if_late(now, &mut self.jitter, &mut self.history, counters);
         voice.cut_frame();
         if voice.sound.len() < FRAME_SAMPLES && self.jitter.is_next_there() {
-            let pull = self.jitter.pull(now);
-            if let Pull::Packet { payload, .. } = &pull {
-                remember(&mut self.history, payload.clone());
-            }
-            voice.play(pull, counters);
+            voice.play(now, &mut self.jitter, &mut self.history, counters);
         }
         if counters.undecodable > undecodable {
             self.shut_out = NOT_HEARD_AFTER_GARBAGE;

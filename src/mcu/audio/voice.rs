@@ -146,7 +146,16 @@ impl Voice {
         }
     }
 
-    pub fn play(&mut self, pull: Pull, counters: &mut AudioCounters) {
+    /// Plays what comes next; a packet goes into `history` afterwards. False: nothing is to come now.
+    pub fn play(
+        &mut self,
+        now: Instant,
+        jitter: &mut JitterBuffer,
+        history: &mut VecDeque<Bytes>,
+        counters: &mut AudioCounters,
+    ) -> bool {
+        let pull = jitter.pull(now);
+        let comes = pull != Pull::Silence;
         match pull {
             Pull::Packet { payload, samples } => {
                 counters.decodes += 1;
@@ -157,13 +166,15 @@ impl Voice {
                     self.conceal(samples, 1.0);
                 }
                 self.silence = 0;
+                remember(history, payload);
             }
             Pull::Lost {
                 samples,
-                successor: Some(successor),
+                has_successor: true,
             } if self.decoder.has_fec() => {
                 counters.fec += 1;
-                let recovered = self.decoder.recover(&successor, samples);
+                let successor = jitter.next_payload().map_or(&[][..], |payload| payload);
+                let recovered = self.decoder.recover(successor, samples);
                 let side = self.side.as_deref_mut().map(|side| &mut side.sound);
                 if append(recovered, &mut self.sound, side, &mut self.gain, 1.0).is_err() {
                     self.conceal(samples, 1.0);
@@ -184,6 +195,7 @@ impl Voice {
             }
             Pull::Silence => self.append_silence(FRAME_SAMPLES),
         }
+        comes
     }
 
     /// Appends made-up sound whose gain ends at `gain`.
@@ -218,13 +230,7 @@ impl Voice {
             return;
         }
         while self.sound.len() < FRAME_SAMPLES + SHORTEN_NEEDS && jitter.has_packets() {
-            let pull = jitter.pull(now);
-            if let Pull::Packet { payload, .. } = &pull {
-                remember(history, payload.clone());
-            }
-            let silent = pull == Pull::Silence;
-            self.play(pull, counters);
-            if silent {
+            if !self.play(now, jitter, history, counters) {
                 return;
             }
         }

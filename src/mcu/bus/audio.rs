@@ -81,6 +81,10 @@ impl Job for AudioJob {
             &self.output.totals.audio_encodes,
             counters.encodes,
         );
+        let drops = counters.drops().into_iter().zip(&self.counters.audio_drops);
+        for (((_, count), of_room), total) in drops.zip(&self.output.totals.audio_drops) {
+            raise(of_room, total, count);
+        }
         if !self.tick.frames.is_empty() || !self.tick.speaking_changes.is_empty() {
             let frames = self.tick.frames.iter().map(|frame| MixedAudio {
                 mix: frame.mix,

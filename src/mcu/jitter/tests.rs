@@ -115,7 +115,7 @@ fn a_lost_packet_is_reported_once_with_its_successor() {
         matches!(
             pull,
             Pull::Lost {
-                successor: Some(_),
+                has_successor: true,
                 samples: 960
             }
         )
