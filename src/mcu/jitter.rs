@@ -121,7 +121,7 @@ impl Span {
     /// timestamps from a clock may be a few samples early.
     fn overlaps(self, next: Span) -> bool {
         let step = next.timestamp - self.timestamp;
-        next.seq == self.seq + 1 && (0..self.samples / 2).contains(&step)
+        self.seq.checked_add(1) == Some(next.seq) && (0..self.samples / 2).contains(&step)
     }
 }
 
