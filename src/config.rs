@@ -149,7 +149,7 @@ pub struct Arguments {
 
     /// How the mixed sound is encoded, as name=value, comma-separated: bitrate and stereo (kbit/s of one channel and of two),
     /// complexity (0 to 10), fec (the loss in percent that redundancy is made for; 0: none), dtx (on: nothing is sent
-    /// in silence). What is left out keeps its default: bitrate=32,stereo=64,complexity=5,fec=5,dtx=on
+    /// in silence). What is left out keeps its default: bitrate=32,stereo=64,complexity=6,fec=5,dtx=on
     #[arg(
         long,
         env = "TALKSY_MIX_OPUS",
@@ -159,7 +159,7 @@ pub struct Arguments {
     )]
     pub mix_opus: String,
 
-    /// The same for clients that receive little (max_kbps): bitrate=20,stereo=32,complexity=5,fec=5,dtx=on
+    /// The same for clients that receive little (max_kbps): bitrate=20,stereo=32,complexity=6,fec=5,dtx=on
     #[arg(
         long,
         env = "TALKSY_MIX_OPUS_LOW",

@@ -64,7 +64,7 @@ fn help_explains_every_option_with_its_default() {
         "--mix-font",
         "--mix-colours",
         "--mix-opus",
-        "bitrate=32,stereo=64,complexity=5,fec=5,dtx=on",
+        "bitrate=32,stereo=64,complexity=6,fec=5,dtx=on",
         "--mix-opus-low",
         "TALKSY_MIX_OPUS_LOW",
         "--mix-channels",

@@ -12,7 +12,7 @@ use crate::room::{Recordings, Scene, measure};
 use crate::{ROUNDS, median};
 
 /// Length of the material, and how much of it the run has that tells the cost of starting. Seconds.
-const LONG: u32 = 70;
+const LONG: u32 = 40;
 const SHORT: u32 = 10;
 const FRAMES_PER_SECOND: u32 = 50;
 /// Packets in a page, as encoders make them: a second.

@@ -44,7 +44,7 @@ const SPEAKERS: [usize; 3] = [3, 10, 50];
 const MIXED: [usize; 4] = [3, 10, 50, 200];
 /// Of the mixed sound: what this server's default is.
 const AUDIO_BITRATE: u32 = 32_000;
-const AUDIO_COMPLEXITY: u8 = 5;
+const AUDIO_COMPLEXITY: u8 = 6;
 /// In-band FEC is made for so many percent of loss.
 const AUDIO_LOSS: u8 = 5;
 

@@ -130,25 +130,30 @@ pub fn measure(recordings: &Recordings, scene: Scene, participants: usize) -> Me
     let mut out = AudioTick::default();
     let start = Instant::now();
     let mut mixes = 0;
+    let packet = |n: usize, tick: u64| {
+        let (payload, level) = recordings.packet(scene, n, tick);
+        AudioPacket {
+            seq: tick,
+            timestamp: tick as u32 * FRAME_SAMPLES as u32,
+            arrival: start + Duration::from_millis(20 * tick),
+            level: (scene != Scene::NoLevels).then_some(*level),
+            payload: payload.clone(),
+        }
+    };
+    // Handing packets over is the media thread's work.
+    let ticks = (0..WARM_UP + MEASURED).map(|tick| (0..participants).map(move |n| (n, tick)));
+    let mut arriving: Vec<Vec<AudioPacket>> = ticks
+        .map(|packets| packets.map(|(n, tick)| packet(n, tick)).collect())
+        .collect();
     let (mut before, mut began) = (*mix.counters(), Duration::ZERO);
-    for tick in 0..WARM_UP + MEASURED {
+    for (tick, arriving) in (0..).zip(&mut arriving) {
         if tick == WARM_UP {
             before = *mix.counters();
             began = cpu_time();
         }
         let now = start + Duration::from_millis(20 * tick);
-        for n in 0..participants {
-            let (payload, level) = recordings.packet(scene, n, tick);
-            mix.push(
-                TrackKey(n as u64),
-                AudioPacket {
-                    seq: tick,
-                    timestamp: tick as u32 * FRAME_SAMPLES as u32,
-                    arrival: now,
-                    level: (scene != Scene::NoLevels).then_some(*level),
-                    payload: payload.clone(),
-                },
-            );
+        for (n, packet) in (0..).zip(arriving.drain(..)) {
+            mix.push(TrackKey(n), packet);
         }
         mix.tick(now + Duration::from_millis(1), &mut out);
         if tick >= WARM_UP {

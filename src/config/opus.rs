@@ -1,4 +1,4 @@
-//! How the operator says what the mixed sound is encoded with: `bitrate=32,complexity=5,fec=5,dtx=on`.
+//! How the operator says what the mixed sound is encoded with: `bitrate=32,complexity=6,fec=5,dtx=on`.
 
 use crate::mcu::codec::opus::OpusSettings;
 

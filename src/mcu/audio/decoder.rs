@@ -3,6 +3,7 @@
 use crate::mcu::codec::SourceCodec;
 use crate::mcu::codec::opus::{Channels, OpusDecoder, OpusError};
 use crate::mcu::codec::telephone::{TelephoneCodec, TelephoneDecoder, WrongPacket};
+use crate::rtp::opus::is_surround;
 
 /// What a source needs to be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,11 @@ impl SourceDecoder {
             SourceDecoder::Opus(_, channels) => DecoderKind::Opus(*channels),
             SourceDecoder::Telephone(decoder) => DecoderKind::Telephone(decoder.codec()),
         }
+    }
+
+    /// Whether a packet is of what it decodes: one of 5.1 or more channels, which nobody is offered, would come out as noise.
+    pub fn takes(&self, payload: &[u8]) -> bool {
+        !matches!(self, SourceDecoder::Opus(..)) || !is_surround(payload)
     }
 
     /// The sound of a packet. A telephone's packets come out in whole frames: now and then none, now and then two.

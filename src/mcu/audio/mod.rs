@@ -291,10 +291,6 @@ impl AudioMix {
             dropped.unheard += 1;
             return;
         }
-        if source.is_surround(&packet.payload) {
-            dropped.surround += 1;
-            return;
-        }
         let AudioPacket {
             seq,
             timestamp,
@@ -485,20 +481,19 @@ impl AudioMix {
                 .want(mix, joined, past, &mut out.payloads, &mut self.counters);
         }
         self.streams.close_unwanted();
-        self.streams.each(|stream| {
-            let whose = match stream.mix {
+        let mixer = &self.mixer;
+        let frame_of = |mix: MixId| {
+            let whose = match mix {
                 MixId::Shared(_) => MixFor::Shared,
                 MixId::Minus(peer, _) => MixFor::Minus(OwnerId(peer.0)),
             };
-            let Some(mix) = self.mixer.mixes().find(|mix| mix.whose() == whose) else {
-                return;
-            };
-            if !stream.mix.format().stereo {
-                stream.encode(mix.samples(), mix.is_silent(), out, &mut self.counters);
-            } else if let Some((samples, silent)) = mix.stereo() {
-                stream.encode(samples, silent, out, &mut self.counters);
+            let mixed = mixer.mixes().find(|mixed| mixed.whose() == whose)?;
+            if mix.format().stereo {
+                return mixed.stereo().map(|(both, silent)| (&both[..], silent));
             }
-        });
+            Some((&mixed.samples()[..], mixed.is_silent()))
+        };
+        self.streams.encode(frame_of, out, &mut self.counters);
         for listener in &self.listeners {
             if let Some(mix) = listener.hears
                 && out.frames.iter().any(|frame| frame.mix == mix)

@@ -79,11 +79,6 @@ impl AudioSource {
         }
     }
 
-    /// Whether a packet has more channels than anybody is offered.
-    pub fn is_surround(&self, payload: &[u8]) -> bool {
-        self.codec == SourceCodec::Opus && crate::rtp::opus::is_surround(payload)
-    }
-
     /// What its packets carry. What came until now is forgotten.
     pub fn set_codec(&mut self, codec: SourceCodec) {
         self.codec = codec;
@@ -167,6 +162,9 @@ impl AudioSource {
             return;
         };
         for payload in &self.history {
+            if !decoder.takes(payload) {
+                continue;
+            }
             counters.pre_roll += 1;
             if decoder.decode(payload).is_err() {
                 counters.undecodable += 1;

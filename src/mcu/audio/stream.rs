@@ -1,11 +1,18 @@
 //! The encoded streams of a mix: one per distinct (mix, rung) that somebody hears.
 
+use talksy_mixer::audio::voice::Noise;
+use talksy_mixer::audio::{FRAME_SAMPLES, Frame, SILENCE};
+
 use super::counters::AudioCounters;
 use super::{AudioMixConfig, AudioTick, EncodedAudio, MixId};
 use crate::mcu::codec::opus::{OpusEncoder, OpusError};
 
-/// Silent frames that are still encoded, so that receivers' decoders settle: 100 ms.
-const TAIL: u32 = 5;
+/// Frames of comfort noise that are encoded when the mix falls silent: from 200 ms of it receivers' decoders learn what they
+/// go on with by themselves.
+const TAIL: u32 = 10;
+
+/// How loud the comfort noise is; of this, decoders keep some −70 dBFS.
+const COMFORT_DBFS: f32 = -60.0;
 
 /// In silence a frame goes out every 400 ms, as Opus encoders with DTX do: receivers then know that the stream lives
 /// and take the gaps for silence (RFC 7587, section 3.1.3).
@@ -20,9 +27,38 @@ const STEREO_TOC: u8 = 0x04;
 /// The configuration and channel bits of a TOC byte; with code 0 and no further byte it is a packet without sound.
 const TOC_WITHOUT_CODE: u8 = 0xfc;
 
+/// Comfort noise, the same in both channels.
+struct Comfort {
+    noise: Noise,
+    mono: Frame,
+    stereo: [f32; 2 * FRAME_SAMPLES],
+}
+
+impl Comfort {
+    fn new() -> Self {
+        Comfort {
+            noise: Noise::new(1, COMFORT_DBFS),
+            mono: SILENCE,
+            stereo: [0.0; 2 * FRAME_SAMPLES],
+        }
+    }
+
+    /// The next frame for so many channels.
+    fn next(&mut self, stereo: bool) -> &[f32] {
+        self.noise.next_frame(&mut self.mono);
+        if !stereo {
+            return &self.mono;
+        }
+        for (pair, sample) in self.stereo.as_chunks_mut().0.iter_mut().zip(&self.mono) {
+            *pair = [*sample; 2];
+        }
+        &self.stereo
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Activity {
-    /// Sound, or silent for so many ticks only.
+    /// Sound; or, silent for so many ticks only, comfort noise.
     Encoding { silent_for: u32 },
     /// Silent for so many ticks since its last sign of life.
     Silent { since_frame: u32 },
@@ -46,6 +82,7 @@ pub(super) struct Streams {
     config: AudioMixConfig,
     streams: Vec<Stream>,
     spare: Vec<OpusEncoder>,
+    comfort: Comfort,
 }
 
 impl Streams {
@@ -56,6 +93,7 @@ impl Streams {
             config,
             streams: Vec::with_capacity(most),
             spare: Vec::with_capacity(most),
+            comfort: Comfort::new(),
         }
     }
 
@@ -135,48 +173,84 @@ impl Streams {
         }
     }
 
-    /// Encodes this tick's frame of one stream.
-    pub fn each(&mut self, mut frame_of: impl FnMut(&mut Stream)) {
-        self.streams.iter_mut().for_each(&mut frame_of);
+    /// Encodes this tick's frame of each stream.
+    ///
+    /// `frame_of` gives the samples of its channels, and whether they are silent.
+    pub fn encode<'a>(
+        &mut self,
+        mut frame_of: impl FnMut(MixId) -> Option<(&'a [f32], bool)>,
+        out: &mut AudioTick,
+        counters: &mut AudioCounters,
+    ) {
+        for stream in &mut self.streams {
+            if let Some((samples, silent)) = frame_of(stream.mix) {
+                stream.encode(samples, silent, &mut self.comfort, out, counters);
+            }
+        }
     }
 }
 
 impl Stream {
     /// Writes what is to be sent of `samples`, a frame of the stream's channels, in this tick, if anything.
-    pub fn encode(
+    fn encode(
         &mut self,
         samples: &[f32],
         silent: bool,
+        comfort: &mut Comfort,
         out: &mut AudioTick,
         counters: &mut AudioCounters,
     ) {
         let resumes = matches!(self.activity, Activity::Silent { .. }) && !silent;
         self.activity = self.activity.next(silent);
-        if let Activity::Silent { since_frame } = &mut self.activity {
-            if *since_frame < self.alive_every && !self.joined {
-                return;
+        match &mut self.activity {
+            Activity::Silent { since_frame } => {
+                if *since_frame < self.alive_every && !self.joined {
+                    return;
+                }
+                *since_frame = 0;
+                self.send_sign_of_life(out, counters);
             }
-            *since_frame = 0;
-            let begin = out.payloads.len();
-            out.payloads.push(self.toc);
-            out.push_frame(self.mix, begin, true, false);
-            counters.dtx_frames += 1;
+            Activity::Encoding { silent_for: 0 } => {
+                // Whoever joins heard another encoder until now, or silence: its decoder's state does not fit.
+                self.send(samples, self.joined || resumes, resumes, out, counters);
+            }
+            Activity::Encoding { silent_for } => {
+                // After a voice an encoder takes noise for speech, and decoders learn nothing from that.
+                let first = *silent_for == 1;
+                if first && self.encoder.reset().is_err() {
+                    counters.unencodable += 1;
+                }
+                let noise = comfort.next(self.mix.format().stereo);
+                self.send(noise, self.joined || first, false, out, counters);
+            }
+        }
+    }
+
+    fn send_sign_of_life(&self, out: &mut AudioTick, counters: &mut AudioCounters) {
+        let begin = out.payloads.len();
+        out.payloads.push(self.toc);
+        out.push_frame(self.mix, begin, true, false);
+        counters.dtx_frames += 1;
+    }
+
+    fn send(
+        &mut self,
+        samples: &[f32],
+        independent: bool,
+        resumes: bool,
+        out: &mut AudioTick,
+        counters: &mut AudioCounters,
+    ) {
+        let begin = out.payloads.len();
+        let encoded = self.encoder.encode(samples, independent, &mut out.payloads);
+        if encoded.is_err() {
+            counters.unencodable += 1;
             return;
         }
-        let begin = out.payloads.len();
-        // Whoever joins heard another encoder until now, or silence: its decoder's state does not fit.
-        let independent = self.joined || resumes;
-        match self.encoder.encode(samples, independent, &mut out.payloads) {
-            Ok(_) => {
-                counters.encodes += 1;
-                self.toc = out
-                    .payloads
-                    .get(begin)
-                    .map_or(self.toc, |toc| toc & TOC_WITHOUT_CODE);
-                out.push_frame(self.mix, begin, false, resumes);
-            }
-            Err(_) => counters.unencodable += 1,
-        }
+        counters.encodes += 1;
+        let toc = out.payloads.get(begin);
+        self.toc = toc.map_or(self.toc, |toc| toc & TOC_WITHOUT_CODE);
+        out.push_frame(self.mix, begin, false, resumes);
     }
 }
 

@@ -84,12 +84,15 @@ impl Voice {
         self.decoder = decoder;
     }
 
-    /// Decodes a packet of the past; `heard` gets its sound.
+    /// Decodes a packet of the past, if it is one; `heard` gets its sound.
     pub fn pre_roll(
         &mut self,
         payload: &[u8],
         mut heard: impl FnMut(&Frame),
     ) -> Result<(), Undecodable> {
+        if !self.decoder.takes(payload) {
+            return Ok(());
+        }
         let mut gain = 1.0;
         let decoded = self.decoder.decode(payload);
         append(decoded, &mut self.sound, None, &mut gain, 1.0)?;
@@ -157,6 +160,10 @@ impl Voice {
         let pull = jitter.pull(now);
         let comes = pull != Pull::Silence;
         match pull {
+            Pull::Packet { payload, samples } if !self.decoder.takes(&payload) => {
+                counters.dropped.surround += 1;
+                self.conceal(samples, 1.0);
+            }
             Pull::Packet { payload, samples } => {
                 counters.decodes += 1;
                 let decoded = self.decoder.decode(&payload);
@@ -173,7 +180,8 @@ impl Voice {
                 has_successor: true,
             } if self.decoder.has_fec() => {
                 counters.fec += 1;
-                let successor = jitter.next_payload().map_or(&[][..], |payload| payload);
+                let successor = jitter.next_payload().filter(|p| self.decoder.takes(p));
+                let successor = successor.map_or(&[][..], |payload| payload);
                 let recovered = self.decoder.recover(successor, samples);
                 let side = self.side.as_deref_mut().map(|side| &mut side.sound);
                 if append(recovered, &mut self.sound, side, &mut self.gain, 1.0).is_err() {

@@ -185,7 +185,7 @@ impl Default for OpusSettings {
         OpusSettings {
             bitrate: 32_000,
             stereo_bitrate: 64_000,
-            complexity: 5,
+            complexity: 6,
             fec: true,
             expected_loss: 5,
             dtx: true,

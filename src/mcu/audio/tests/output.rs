@@ -149,7 +149,11 @@ fn a_pause_is_quiet_at_the_receiver_which_neither_runs_dry_nor_clicks() {
         "figure pause_level {:.1} dBFS, loudest 100 ms {loudest:.1} dBFS",
         rms(&heard[pause.clone()])
     );
-    assert!(loudest < -50.0, "{levels:?}");
+    let faintest = levels.iter().copied().fold(f32::MAX, f32::min);
+    assert!(
+        (-85.0..-60.0).contains(&faintest) && (-80.0..-60.0).contains(&loudest),
+        "a pause that does not sound like a dropped call: {levels:?}"
+    );
     let steepest = |x: &[f32]| {
         let steps = x.windows(2).map(|w| (w[1] - w[0]).abs());
         steps.fold(0.0, f32::max)
@@ -159,7 +163,8 @@ fn a_pause_is_quiet_at_the_receiver_which_neither_runs_dry_nor_clicks() {
     let ends = steepest(&heard[150 * FRAME_SAMPLES..398 * FRAME_SAMPLES]);
     assert!(ends < speech, "{ends} against {speech}");
     let silent = steepest(&heard[pause]);
-    assert!(silent < 0.02 * speech, "{silent} against {speech}");
+    // What is left are the steps of the comfort noise itself.
+    assert!(silent < 0.03 * speech, "{silent} against {speech}");
     assert!(
         rms(&heard[430 * FRAME_SAMPLES..]) > -35.0,
         "and it is there again"
