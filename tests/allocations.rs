@@ -329,7 +329,7 @@ fn a_tick_of_the_mixed_sound_in_stereo_with_music_and_telephones_allocates_nothi
         let now = t0 + FRAME_DURATION * tick;
         let mut push = |track: u64, timestamp: u32, payload: Vec<u8>| {
             // One in twenty is lost.
-            if (u64::from(tick) + track) % 20 != 0 {
+            if !(u64::from(tick) + track).is_multiple_of(20) {
                 let packet = AudioPacket {
                     seq: u64::from(tick),
                     timestamp,

@@ -40,9 +40,14 @@ struct Scene {
 
 impl Scene {
     async fn set() -> Self {
+        Self::set_with("").await
+    }
+
+    /// `query` is added to the address of Anna's page.
+    async fn set_with(query: &str) -> Self {
         let server = Server::start(&[]).await;
         let proxy = Proxy::start(server.port).await;
-        let page = proxy.page("room_id=bad&name=Anna");
+        let page = proxy.page(&format!("room_id=bad&name=Anna{query}"));
         let (watch, packets) = Watch::new();
         let config = talksy_unit::demo::ParticipantConfig {
             packets: Some(packets),
@@ -165,6 +170,29 @@ async fn a_cut_socket_is_resumed_and_nothing_is_renegotiated() {
     scene.anna.wait("talksy.remotes.length === 2").await;
     carla.leave().await.unwrap();
     scene.anna.wait("talksy.remotes.length === 1").await;
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_mixed_sound_outlives_a_cut_socket() {
+    let _turn = alone().await;
+    let scene = Scene::set_with("&audio=mixed").await;
+    let mixed = "talksy.audio === 'mixed' && talksy.mixed?.getAudioTracks().length === 1";
+    scene.anna.wait(mixed).await;
+    scene.proxy.cut();
+    scene
+        .anna
+        .wait("__bench.last.welcome.resumed && talksy.socket.readyState === 1")
+        .await;
+    assert_eq!(
+        scene.anna.value("__bench.last.welcome.audio").await,
+        "mixed"
+    );
+    scene.until_anna_receives(Duration::from_secs(5)).await;
+    assert_eq!(scene.anna.value(mixed).await, true);
+    let inbound = scene.anna.inbound().await;
+    let sounds = inbound.iter().filter(|track| track["kind"] == "audio");
+    assert_eq!(sounds.count(), 1, "{inbound:?}");
     scene.end().await;
 }
 

@@ -108,7 +108,7 @@ impl System for Talksy {
     }
 
     fn speaker(&mut self) -> Peer {
-        let (mut socket, local, connection) = self.offer("&mode=mcu", sdp::offer_audio);
+        let (mut socket, local, connection) = self.offer("&audio=mixed", sdp::offer_audio);
         let mut lines: Vec<ReceiveLine> = Vec::new();
         while lines.is_empty() {
             let offer = socket.wait("an offer", |message| description(message, "offer"));

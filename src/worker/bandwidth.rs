@@ -215,6 +215,12 @@ impl Worker {
             starting: estimator.is_starting(now),
             voices,
         };
+        if let Some(rung) = (peer.receiving.sound.as_mut()).and_then(|s| s.follow(budget.estimate))
+            && let Some(bus) = (self.rooms.get(&peer.room)).and_then(|room| room.bus.as_ref())
+            && peer.receiving.hears_mix()
+        {
+            bus.add_listener(peer.id, rung);
+        }
         let allocation = peer.bandwidth.allocator.allocate(now, budget, &demands);
         let estimator = peer.session.subscriber.estimator_mut();
         estimator.set_wanted(allocation.wanted);
@@ -242,7 +248,7 @@ impl Worker {
         let room = self.rooms.get(&peer.room);
         let dominant = room.and_then(|room| room.voices.dominant_for(slot));
         if peer.receiving.hears_mix() {
-            let rung = audio_rung(&peer.receiving, peer.params.max_receive_bps);
+            let rung = audio_rung(&peer.receiving);
             wishes.voices = (self.codecs.sound.opus_of(rung).bitrate.into(), 1);
         }
         let tracks = peer.receiving.tracks.iter();

@@ -109,7 +109,8 @@ impl Worker {
         let delivery = peer.params.delivery;
         if !delivery.forwards(MediaKind::Audio) && peer.receiving.sound.is_none() {
             let sender = open_mixed(peer, Codec::Opus);
-            peer.receiving.sound = Some(MixedSender::new(sender));
+            let limit = peer.params.max_receive_bps;
+            peer.receiving.sound = Some(MixedSender::new(sender, limit));
         }
         if !delivery.forwards(MediaKind::Video) && peer.receiving.picture.is_none() {
             let shape = peer.params.canvas.unwrap_or_default();
@@ -189,7 +190,7 @@ impl Worker {
         let receiving = &mut peer.receiving;
         let hears = receiving.sound.as_mut().is_some_and(MixedSender::begins);
         let sees = receiving.picture.as_mut().is_some_and(MixedView::begins);
-        let audio = audio_rung(receiving, peer.params.max_receive_bps);
+        let audio = audio_rung(receiving);
         let video = receiving.picture.and_then(|view| view.listens_to().video);
         let stereo = receiving.sound.is_some_and(|sound| sound.stereo);
         if !hears && !sees {
@@ -258,7 +259,7 @@ impl Worker {
             };
             let receiving = &peer.receiving;
             if let Some(sound) = receiving.sound.filter(|sound| sound.listening) {
-                bus.add_listener(peer.id, audio_rung(receiving, peer.params.max_receive_bps));
+                bus.add_listener(peer.id, audio_rung(receiving));
                 bus.set_stereo(peer.id, sound.stereo);
             }
             if let Some(view) = receiving.picture.filter(|view| view.listening) {

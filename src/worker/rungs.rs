@@ -50,11 +50,12 @@ pub(super) fn first_rung(ladder: &Ladder, shape: Shape, limit: Option<u64>) -> R
     }
 }
 
-/// The mixed sound of a client: beside a picture what fits that, else what its limit allows.
-pub(super) fn audio_rung(receiving: &Receiving, limit: Option<u64>) -> AudioRung {
-    match receiving.picture {
-        Some(view) => view.rung.audio,
-        None => sound(limit.is_some_and(|limit| limit < LOW_LINK)),
+/// The mixed sound of a client: beside a picture what fits that, else what fits its link.
+pub(super) fn audio_rung(receiving: &Receiving) -> AudioRung {
+    match (receiving.picture, receiving.sound) {
+        (Some(view), _) => view.rung.audio,
+        (None, Some(sound)) => sound.rung,
+        (None, None) => AudioRung::Normal,
     }
 }
 
@@ -147,6 +148,15 @@ fn sound(low: bool) -> AudioRung {
     } else {
         AudioRung::Normal
     }
+}
+
+/// The mixed sound without a picture beside it, for a link of so many bit/s: what was low rises with some room only.
+pub(super) fn sound_of_link(estimate: u64, before: AudioRung) -> AudioRung {
+    let least = match before {
+        AudioRung::Normal => LOW_LINK,
+        AudioRung::Low => LOW_LINK * 3 / 2,
+    };
+    sound(estimate < least)
 }
 
 /// What an encoder is to make for the `slowest` of its receivers, if that is news.
@@ -314,8 +324,19 @@ fn share(budget: &Budget) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker::state::MixedSender;
 
     const WIDE: Shape = Shape::Landscape;
+
+    #[test]
+    fn a_mixed_sound_alone_follows_its_link_down_and_up_and_does_not_flap() {
+        let mut sound = MixedSender::new(1, None);
+        assert_eq!(sound.rung, AudioRung::Normal);
+        assert_eq!(MixedSender::new(1, Some(60_000)).rung, AudioRung::Low);
+        let steps = [300_000, 79_000, 100_000, 119_000, 121_000, 90_000].map(|e| sound.follow(e));
+        let (low, normal) = (Some(AudioRung::Low), Some(AudioRung::Normal));
+        assert_eq!(steps, [None, low, None, None, normal, None]);
+    }
 
     #[test]
     fn a_client_begins_in_the_middle_or_below_with_what_it_wants() {

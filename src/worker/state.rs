@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::ids::{PeerId, RoomKey, TrackKey};
-use crate::mcu::audio::MixId;
+use crate::mcu::audio::{AudioRung, MixId};
 use crate::mcu::bus::{Bus, Rung};
 use crate::mcu::codec::VideoCodec;
 use crate::mcu::ladder::{MAX_STEPS, Shape, VideoRung};
@@ -14,6 +14,7 @@ use crate::rtp::unwrap::TimestampUnwrapper;
 use crate::sfu::{Layer, SenderClock, Tap, Target, VoiceId};
 use crate::worker::bandwidth::Bandwidth;
 use crate::worker::demux::Slot;
+use crate::worker::rungs::sound_of_link;
 use crate::worker::session::Session;
 use crate::worker::speaking::Speaking;
 use crate::worker::voices::Voices;
@@ -118,20 +119,29 @@ pub struct MixedSender {
     pub listening: bool,
     /// The peer likes it in two channels.
     pub stereo: bool,
+    /// What it carries while there is no mixed picture beside it.
+    pub rung: AudioRung,
     /// What it carries now.
     pub track: Option<TrackKey>,
 }
 
 impl MixedSender {
-    /// One whose m-line is not agreed yet.
-    pub fn new(sender: u64) -> Self {
+    /// One whose m-line is not agreed yet. `limit`: what the client allows, bit/s.
+    pub fn new(sender: u64, limit: Option<u64>) -> Self {
         MixedSender {
             sender,
             line: false,
             listening: false,
             stereo: false,
+            rung: sound_of_link(limit.unwrap_or(u64::MAX), AudioRung::Normal),
             track: None,
         }
+    }
+
+    /// The link carries so many bit/s: its new rung, if it is another one.
+    pub fn follow(&mut self, estimate: u64) -> Option<AudioRung> {
+        let rung = sound_of_link(estimate, self.rung);
+        (std::mem::replace(&mut self.rung, rung) != rung).then_some(rung)
     }
 
     /// The connection is there: whether the bus has to begin.

@@ -15,6 +15,20 @@ const ANNA: &str = "room_id=one-sound&name=Anna";
 const BEN: &str = "room_id=one-sound&name=Ben";
 const CARA: &str = "room_id=one-sound&name=Cara&audio=mixed";
 
+const DORA: &str = "room_id=one-sound&name=Dora&audio=mixed";
+
+/// A client that takes no sound, as one without a loudspeaker may: the lines of sound are closed in its answers.
+const NO_SOUND: &str = r"
+(() => {
+  const set = RTCPeerConnection.prototype.setRemoteDescription;
+  RTCPeerConnection.prototype.setRemoteDescription = async function (description) {
+    await set.call(this, description);
+    const sounds = this.getTransceivers().filter(t => t.receiver.track.kind === 'audio');
+    for (const sound of sounds) if (!sound.stopped) sound.stop();
+  };
+})();
+";
+
 /// In the page: how many people have a sound of their own.
 const OWN_SOUNDS: &str = "talksy.remotes.filter(r => r.stream.getAudioTracks().length).length";
 
@@ -49,6 +63,16 @@ async fn a_client_with_mixed_audio_sees_everybody_and_hears_all_others_over_one_
         .await;
     hears_both_mixed(&cara).await;
     sees_each(&cara, &people).await;
+
+    let dora = Person::viewer(&server, DORA).await;
+    dora.browser.eval(NO_SOUND, Vec::new()).await;
+    dora.join().await;
+    sees_each(&dora, &people).await;
+    dora.wait("/no mixed sound/.test(__bench.last.error)").await;
+    hears_both_mixed(&cara).await;
+    // That error is all that she complains of.
+    assert_eq!(dora.complaints().await.len(), 1);
+    dora.browser.close().await;
     for person in [cara, ben, anna] {
         person.close_in_good_order().await;
     }

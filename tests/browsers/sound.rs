@@ -1,4 +1,4 @@
-//! Sounds that are no microphone of a browser: a telephone, and music.
+//! Sounds that are no microphone of a browser: a telephone, and music in two channels.
 
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -42,8 +42,32 @@ return context.state;
 })().then(done, error => done({ error: String(error) }));
 ";
 
+/// How loud each of some tones is in each channel of an element, in dB.
+const CHANNELS: &str = r"
+const [selector, tones, done] = arguments;
+(async () => {
+const context = new AudioContext(), splitter = context.createChannelSplitter(2);
+const stream = document.querySelector(selector).srcObject;
+const source = context.createMediaStreamSource(new MediaStream(stream.getAudioTracks()));
+source.connect(splitter);
+const analysers = [0, 1].map(channel => {
+  const analyser = new AnalyserNode(context, { fftSize: 8192, smoothingTimeConstant: 0 });
+  splitter.connect(analyser, channel);
+  return analyser;
+});
+await new Promise(done => setTimeout(done, 700));
+const levels = analysers.map(analyser => {
+  const bins = new Float32Array(analyser.frequencyBinCount);
+  analyser.getFloatFrequencyData(bins);
+  return tones.map(hz => Math.max(-200, bins[Math.round(hz * 8192 / context.sampleRate)]));
+});
+await context.close();
+return levels;
+})().then(done, error => done({ error: String(error) }));
+";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_telephone_is_forwarded_and_mixed_and_bare_tones_are_heard_as_music() {
+async fn a_telephone_is_forwarded_and_mixed_and_music_keeps_its_two_channels() {
     let _turn = alone().await;
     let server = Server::start(&[]).await;
     let (anna, ben, viewer) = tokio::join!(
@@ -80,22 +104,32 @@ async fn a_telephone_is_forwarded_and_mixed_and_bare_tones_are_heard_as_music() 
     let heard = viewer.likeness(MIXED, &[LOW_VOICE, HIGH_VOICE]).await;
     assert!(heard[0] > AMONG_TWO && heard[1] > AMONG_TWO, "{heard:?}");
 
-    // Bare tones pass, because they are music.
+    // Bare tones pass, because they are music, and stay on their sides.
     anna.press("#mute").await;
-    let tones = vec![json!(440.0), json!(1000.0)];
-    let state = ben.browser.eval_async(PLAY, tones).await;
+    let state = ben
+        .browser
+        .eval_async(PLAY, vec![json!(440.0), json!(1000.0)])
+        .await;
     assert_eq!(state, "running");
-    eventually("music", Duration::from_secs(10), async || {
-        let heard = viewer
-            .browser
-            .record(MIXED, Duration::from_millis(700))
-            .await;
-        let levels = [440.0, 1000.0].map(|hz| heard.level_at(hz));
-        match levels.iter().all(|level| *level > -45.0) {
-            true => Ok(()),
-            false => Err(levels),
-        }
-    })
+    eventually(
+        "music in two channels",
+        Duration::from_secs(10),
+        async || {
+            let levels = viewer
+                .browser
+                .eval_async(CHANNELS, vec![json!(MIXED), json!([440.0, 1000.0])])
+                .await;
+            let level =
+                |channel: usize, tone: usize| levels[channel][tone].as_f64().unwrap_or(-200.0);
+            let apart = (level(0, 0) - level(1, 0)).min(level(1, 1) - level(0, 1));
+            match apart > 20.0 && level(0, 0) > -45.0 && level(1, 1) > -45.0 {
+                true => Ok(println!(
+                    "figure stereo_separation_in_the_browser {apart:.0} dB"
+                )),
+                false => Err(levels.to_string()),
+            }
+        },
+    )
     .await;
     for person in [viewer, ben, anna] {
         person.close_in_good_order().await;
