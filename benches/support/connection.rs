@@ -86,7 +86,7 @@ pub struct Ice {
 
 impl Ice {
     /// A check that nominates.
-    fn check(&self) -> Vec<u8> {
+    pub fn check(&self) -> Vec<u8> {
         let user = format!("{}:{}", self.server.0, self.local.ufrag);
         let parts: Vec<Box<dyn Setter>> = vec![
             Box::new(BINDING_REQUEST),

@@ -297,6 +297,13 @@ impl Worker {
         } else {
             &track.subscribers
         };
+        let work = subscribers.len() as u32 + 1;
+        if let Some(room) = self.rooms.get_mut(&track.room)
+            && !room.share.take(work)
+        {
+            self.counters.over_share += 1;
+            return;
+        }
         for &(slot, sender) in subscribers {
             let Some(peer) = self.peers.get_mut(slot) else {
                 continue;

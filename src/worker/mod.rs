@@ -4,6 +4,7 @@
 //! Packets never leave this thread between their arrival and their last departure.
 
 mod acceptor;
+mod allowance;
 mod bandwidth;
 mod control;
 mod delivery;
@@ -15,6 +16,7 @@ mod moved;
 mod network;
 mod rungs;
 mod session;
+mod shares;
 mod socket;
 mod speaking;
 mod start;

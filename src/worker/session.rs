@@ -20,6 +20,7 @@ use crate::transport::{
     Drops as TransportDrops, Fingerprint, IceCredentials, Identity, RemoteParams, Transport,
     TransportConfig, TransportError, TransportEvent,
 };
+use crate::worker::allowance::Allowance;
 use crate::worker::network::Socket;
 use crate::worker::socket::{Outbox, Path};
 use crate::worker::tcp::StreamId;
@@ -49,6 +50,8 @@ pub struct SessionCounters {
     pub transport: u64,
     /// Data-channel messages that were binary or too long.
     pub channel: u64,
+    /// Beyond what one member may send, by what it was.
+    pub flood: Flood,
     /// Bytes from the peer, any protocol.
     pub bytes_in: u64,
     /// Bytes to the peer, media only.
@@ -63,8 +66,31 @@ impl SessionCounters {
         self.refused += other.refused;
         self.transport += other.transport;
         self.channel += other.channel;
+        self.flood.merge(&other.flood);
         self.bytes_in += other.bytes_in;
         self.bytes_out += other.bytes_out;
+    }
+}
+
+/// Authentic packets and messages beyond a member's [`Allowance`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flood {
+    /// RTP packets.
+    pub media: u64,
+    /// RTCP packets.
+    pub reports: u64,
+    /// STUN and DTLS datagrams.
+    pub transport: u64,
+    /// Texts on the data channel.
+    pub texts: u64,
+}
+
+impl Flood {
+    fn merge(&mut self, other: &Flood) {
+        self.media += other.media;
+        self.reports += other.reports;
+        self.transport += other.transport;
+        self.texts += other.texts;
     }
 }
 
@@ -143,6 +169,8 @@ pub struct Session {
     pub subscriber: Subscriber,
     /// What the peer may send.
     pub publish_limit: PublishLimit,
+    /// What is left of what the peer may send now.
+    pub allowance: Allowance,
     /// Sealed packets of this pass.
     pub outbox: Outbox,
     path: Option<Path>,
@@ -240,6 +268,7 @@ impl Session {
             publisher: Publisher::new(own_ssrc),
             subscriber: Subscriber::new(own_ssrc),
             publish_limit: PublishLimit::default(),
+            allowance: Allowance::new(now),
             outbox: Outbox::default(),
             path: None,
             streams: Vec::new(),
@@ -385,16 +414,29 @@ impl Session {
             self.counters.transport += 1;
             return;
         }
+        let stun = classify(datagram) == DatagramKind::Stun;
+        if self.is_flood(now, stun, datagram) {
+            self.counters.flood.transport += 1;
+            return;
+        }
         self.remember(path);
-        if self
-            .transport
-            .handle_read(now, path.remote, datagram)
-            .is_err()
-        {
-            self.counters.transport += 1;
+        match self.transport.handle_read(now, path.remote, datagram) {
+            Ok(()) if stun => {
+                self.allowance.checks.take(now);
+            }
+            Ok(()) => {}
+            Err(_) => self.counters.transport += 1,
         }
         if self.transport.selected() == Some(path.remote) {
             self.path = Some(path);
+        }
+    }
+
+    /// STUN or DTLS beyond what the peer may send. STUN of others in its name is refused for what it is.
+    fn is_flood(&mut self, now: Instant, stun: bool, datagram: &[u8]) -> bool {
+        match stun {
+            true => self.allowance.checks.is_empty(now) && self.transport.is_signed(datagram),
+            false => !self.allowance.records.take(now),
         }
     }
 
@@ -446,6 +488,10 @@ impl Session {
             return None;
         };
         self.note_traffic(now, from);
+        if !self.allowance.media.take(now) {
+            self.counters.flood.media += 1;
+            return None;
+        }
         match self.publisher.handle_rtp(now, &datagram[..opened.len]) {
             Ok(received) => Some(received),
             Err(_) => {
@@ -472,6 +518,10 @@ impl Session {
             return None;
         };
         self.note_traffic(now, from);
+        if !self.allowance.reports.take(now) {
+            self.counters.flood.reports += 1;
+            return None;
+        }
         Some(&datagram[..len])
     }
 
@@ -593,7 +643,7 @@ impl Session {
         loop {
             self.transmit(socket);
             if let Some(event) = self.transport.poll_event() {
-                match self.on_transport(event) {
+                match self.on_transport(now, event) {
                     Some(event) => {
                         self.transmit(socket);
                         return Some(event);
@@ -625,7 +675,7 @@ impl Session {
         SessionEvent::LinesChanged { ended, send }
     }
 
-    fn on_transport(&mut self, event: TransportEvent) -> Option<SessionEvent> {
+    fn on_transport(&mut self, now: Instant, event: TransportEvent) -> Option<SessionEvent> {
         match event {
             TransportEvent::Selected(remote) => {
                 if self.path.is_none_or(|path| path.remote != remote) {
@@ -645,7 +695,11 @@ impl Session {
             TransportEvent::ChannelText { label, text }
                 if label == CHANNEL && text.len() <= MAX_CHANNEL_TEXT =>
             {
-                Some(SessionEvent::Text(text))
+                if self.allowance.texts.take(now) {
+                    return Some(SessionEvent::Text(text));
+                }
+                self.counters.flood.texts += 1;
+                None
             }
             TransportEvent::ChannelText { .. } | TransportEvent::ChannelBinary { .. } => {
                 self.counters.channel += 1;

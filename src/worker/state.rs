@@ -16,6 +16,7 @@ use crate::worker::bandwidth::Bandwidth;
 use crate::worker::demux::Slot;
 use crate::worker::rungs::sound_of_link;
 use crate::worker::session::Session;
+use crate::worker::shares::Share;
 use crate::worker::speaking::Speaking;
 use crate::worker::voices::Voices;
 use crate::worker::{
@@ -266,6 +267,8 @@ pub struct MediaRoom {
     pub dropped_events: u64,
     /// Members in the order in which they came.
     pub members: Vec<Slot>,
+    /// Its part of the worker's time.
+    pub share: Share,
     /// Who speaks.
     pub voices: Voices,
     /// Lives while somebody is mixed.
@@ -293,6 +296,7 @@ impl MediaRoom {
     pub fn new(events: EventSender, limits: VoiceLimits) -> Self {
         MediaRoom {
             events,
+            share: Share::default(),
             voices: Voices::new(limits),
             backlog: VecDeque::new(),
             dropped_events: 0,

@@ -26,6 +26,7 @@ use crate::worker::load::Load;
 use crate::worker::moved::Trials;
 use crate::worker::network::{Family, Socket, UDP_V4, UDP_V6};
 use crate::worker::session::{Session, SessionEvent};
+use crate::worker::shares::Shares;
 use crate::worker::socket::{Path, ReceiveBatch};
 use crate::worker::state::{MediaRoom, Peer, Track};
 use crate::worker::streams::Readable;
@@ -58,7 +59,7 @@ enum Queues {
     Empty,
 }
 
-/// Datagrams that reached no session.
+/// Datagrams that reached no session, or went no further for the other rooms' sake.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WorkerCounters {
     /// STUN for a user fragment, or anything else from an address, that no peer has.
@@ -67,6 +68,8 @@ pub struct WorkerCounters {
     pub unclassified: u64,
     /// The first media of a client from its new address, used up to find out whose it is.
     pub moved: u64,
+    /// Media of a room that needs more than its part of an overloaded worker.
+    pub over_share: u64,
 }
 
 /// What a worker is started with.
@@ -112,6 +115,7 @@ pub(super) struct Worker {
     pub(super) next_timer: Instant,
     load: Arc<Load>,
     pub(super) trials: Trials,
+    shares: Shares,
     /// A copy of the datagram that is tried.
     pub(super) scratch: Vec<u8>,
     pub(super) counters: WorkerCounters,
@@ -157,6 +161,7 @@ pub fn start(name: &str, config: WorkerConfig) -> io::Result<(WorkerHandle, u16)
         next_timer: Instant::now(),
         load: load.clone(),
         trials: Trials::new(Instant::now()),
+        shares: Shares::new(Instant::now()),
         scratch: Vec::new(),
         counters: WorkerCounters::default(),
         past: WorkerFigures::default(),
@@ -193,6 +198,10 @@ impl Worker {
             let now = Instant::now();
             self.run_timers(now);
             self.flush();
+            if self.shares.is_due(now) {
+                let rooms = self.rooms.values_mut();
+                self.shares.close(now, rooms.map(|room| &mut room.share));
+            }
             let busy = queued || readable.contains(&true) || !self.readable_streams.is_empty();
             let sleep = if busy {
                 Duration::ZERO
@@ -201,8 +210,12 @@ impl Worker {
                     .saturating_duration_since(now)
                     .clamp(TIMER_GRAIN, LONGEST_SLEEP)
             };
+            let asleep = Instant::now();
             // An interrupted poll is a short one.
             let _ = self.poll.poll(&mut events, Some(sleep));
+            if !sleep.is_zero() {
+                self.shares.rest(asleep.elapsed());
+            }
             for event in &events {
                 match event.token() {
                     UDP_V4 => readable[Family::V4 as usize] = true,
@@ -562,6 +575,7 @@ impl Worker {
                 let mut old = std::mem::replace(&mut peer.session, session);
                 old.close(now, &mut self.socket);
                 self.past.add(&old);
+                peer.session.allowance = old.allowance;
                 peer.session.publish_limit.set(now, peer.publish_limit);
                 peer.bandwidth = Bandwidth::renewed(now, &peer.bandwidth);
                 peer.touched = true;

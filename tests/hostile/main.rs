@@ -4,6 +4,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod isolation;
+mod light;
 mod masses;
 
 use futures_util::SinkExt;
