@@ -57,7 +57,9 @@ pub struct Demand {
 pub struct Budget {
     /// Bit/s, packet headers included.
     pub estimate: u64,
-    /// As before, with what is kept back until a queue has drained: nothing is paused for that.
+    /// As before, for what flows already: a layer is not left for a queue that drains anyway.
+    pub kept: u64,
+    /// As before, with all that is kept back until a queue has drained: nothing is paused for that.
     pub undrained: u64,
     /// The estimate is no more than a first guess: nothing is paused for it.
     pub starting: bool,
@@ -142,15 +144,22 @@ impl Allocator {
             order: &order,
             demands,
             starting: budget.starting,
-            kept_back: budget.undrained.saturating_sub(budget.estimate) as f64,
+            undrained: budget.undrained as f64 - voices,
         };
-        let keep = fit.fill(estimate / KEEP - voices, |at, rung| {
+        let kept = budget.kept as f64;
+        let keep = fit.fill(kept / KEEP - voices, |at, rung| {
             let part = if rung == 1 && current[at] > 0 {
                 KEEP_LOWEST / KEEP
             } else {
                 1.0
             };
-            part * ladders[at].least(rung)
+            // An encoder is slowed down for those who have its layer, and for who would have nothing; who leaves for a
+            // lower layer is to find room there.
+            let (ladder, flows) = (&ladders[at], current[at]);
+            part * match rung {
+                _ if rung >= flows || rung == 1 => ladder.least(rung),
+                _ => ladder.cost(rung).min(ladder.least(flows)),
+            }
         });
         let rise = fit.fill(estimate - voices, |at, rung| {
             let cost = ladders[at].cost(rung);
@@ -231,13 +240,16 @@ impl Allocator {
         };
         // What falls because the viewer or the publisher wants less is no fault of the link.
         if known.decided && rung < before && rung < ladder.top() {
+            // One rise is regretted once, however many steps the fall takes.
             let regretted = known
                 .rose_at
+                .take()
                 .is_some_and(|rose| now.saturating_duration_since(rose) < REGRET);
-            known.hold = if regretted {
-                (2 * known.hold).min(MAX_HOLD)
-            } else {
-                HOLD
+            let held = known.hold_until.is_some_and(|until| until > now);
+            known.hold = match (regretted, held) {
+                (true, _) => (2 * known.hold).min(MAX_HOLD),
+                (false, true) => known.hold,
+                (false, false) => HOLD,
             };
             known.hold_until = Some(now + known.hold);
         } else if known.decided && rung > before {
@@ -303,8 +315,8 @@ struct Fit<'a> {
     order: &'a [usize],
     demands: &'a [Demand],
     starting: bool,
-    /// May be spent on the lowest layers beyond the budget, bit/s.
-    kept_back: f64,
+    /// May be spent on the lowest layers, even where the budget is less, bit/s.
+    undrained: f64,
 }
 
 impl Fit<'_> {
@@ -328,7 +340,7 @@ impl Fit<'_> {
         let beyond = if self.starting {
             f64::INFINITY
         } else {
-            self.kept_back
+            (self.undrained - budget).max(0.0)
         };
         for &at in self.order {
             raise(&mut rungs, at, beyond);

@@ -12,6 +12,9 @@ use crate::rtp::twcc::Feedback;
 const FACTORS: (f64, f64) = (1.25, 2.5);
 const BETWEEN: (f64, f64) = (1e6, 3e6);
 
+/// Below this many bit/s the pace is not lowered so that a queue drains: voices, which do not wait, take half of it.
+const NARROW: u64 = 130_000;
+
 /// Estimator and pacer of one peer.
 #[derive(Debug, Default)]
 pub struct Congestion {
@@ -51,7 +54,8 @@ impl Congestion {
             } else {
                 factor(estimate as f64)
             };
-            factor * estimate as f64
+            let whole = self.estimator.undrained(now).min(NARROW);
+            factor * estimate.max(whole) as f64
         };
         self.pacer.set_rate(now, rate);
     }

@@ -69,6 +69,10 @@ drop_reasons! {
     AwaitingKeyframe = "awaiting_keyframe",
     /// Too much waits for the pacer: whole frames are left out, up to a keyframe after it has drained.
     PacerFull = "pacer_full",
+    /// It waited for the pacer when a keyframe came that makes it useless.
+    Superseded = "superseded",
+    /// Asked for again, but of a layer that a link which has become too narrow for it is being left for another.
+    RetransmissionOfLeft = "retransmission_of_left",
     /// Asked for again, but no longer (or never) in the cache.
     RetransmissionGone = "retransmission_gone",
     /// Asked for again within one round trip.
@@ -87,6 +91,11 @@ impl DropCounters {
     /// Counts one more.
     pub fn count(&mut self, reason: DropReason) {
         self.0[reason as usize] += 1;
+    }
+
+    /// Counts so many more.
+    pub fn count_many(&mut self, reason: DropReason, times: u64) {
+        self.0[reason as usize] += times;
     }
 
     /// How often `reason` occurred.

@@ -298,6 +298,23 @@ impl Forwarder {
         self.frame != Some((packet.generation, packet.timestamp))
     }
 
+    /// What flows is being left for something lower.
+    pub fn is_falling(&self) -> bool {
+        self.selector.is_falling()
+    }
+
+    /// Whether this packet is the first of a keyframe with which the receiver's decoder begins anew.
+    pub fn would_begin(&self, packet: &Received<'_>) -> bool {
+        self.selector.would_begin(packet)
+    }
+
+    /// Nothing that was sent until now is sent again: what comes next does not need it.
+    pub fn forget_sent(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            stream.cache.clear();
+        }
+    }
+
     /// Nothing more goes through before a keyframe.
     pub fn interrupt(&mut self) {
         self.selector.close();

@@ -21,6 +21,8 @@ mod keyframe;
 #[cfg(test)]
 mod layers_tests;
 mod limit;
+#[cfg(test)]
+mod narrowing_tests;
 mod numbering;
 mod pacer;
 mod protection;

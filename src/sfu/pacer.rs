@@ -124,6 +124,24 @@ impl Pacer {
         Some(held)
     }
 
+    /// Drops what waits of one sender; how many packets that were.
+    pub fn discard(&mut self, sender: u64) -> u64 {
+        let (mut discarded, count) = (0, self.queue.len());
+        for _ in 0..count {
+            let Some(held) = self.queue.pop_front() else {
+                break;
+            };
+            if held.sender == sender {
+                self.bytes -= held.packet.len();
+                self.recycle(held);
+                discarded += 1;
+            } else {
+                self.queue.push_back(held);
+            }
+        }
+        discarded
+    }
+
     /// Takes a released packet's memory back.
     pub fn recycle(&mut self, held: Held) {
         if self.spare.len() < SPARE {
@@ -241,6 +259,27 @@ mod tests {
         let took = now - t0;
         assert!((ms(300)..ms(1500)).contains(&took), "{took:?}");
         assert!(!pacer.is_full());
+    }
+
+    #[test]
+    fn what_one_sender_has_waiting_can_be_dropped() {
+        let t0 = Instant::now();
+        let mut pacer = Pacer::default();
+        pacer.set_rate(t0, 100_000.0);
+        pacer.note_sent(t0, 10_000);
+        for n in 0..6u8 {
+            pacer.hold(u64::from(n % 2), 12, true, &[n; 1000]);
+        }
+        assert_eq!((pacer.discard(0), pacer.bytes), (3, 3_000));
+        let mut left = Vec::new();
+        let mut now = t0;
+        while let Some(next) = pacer.poll_timeout() {
+            now = next.max(now);
+            while let Some(held) = pacer.release(now) {
+                left.push(held.packet[0]);
+            }
+        }
+        assert_eq!(left, [1, 3, 5], "the others' order stays");
     }
 
     #[test]

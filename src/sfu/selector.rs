@@ -88,6 +88,31 @@ impl Selector {
         (self.current() != Some(wanted)).then_some(wanted)
     }
 
+    /// The layer that goes through is better than what is wanted: it goes on only until there is a keyframe of that.
+    pub fn is_falling(&self) -> bool {
+        match (self.target, self.current()) {
+            (Target::UpTo { layer, .. }, Some(current)) => {
+                self.layers.best(layer).is_some_and(|best| best < current)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the decoder would begin anew with this packet, if it was let through.
+    pub fn would_begin(&self, packet: &Received<'_>) -> bool {
+        let Target::UpTo { layer, .. } = self.target else {
+            return false;
+        };
+        let goes_on = |current: &Current| current.generation == packet.generation;
+        let late = |refused: &(u32, u64)| {
+            refused.0 == packet.generation && *refused > (packet.generation, packet.seq)
+        };
+        packet.keyframe
+            && !self.refused.as_ref().is_some_and(late)
+            && packet.layers.best(layer) == Some(packet.layer)
+            && !self.current.as_ref().is_some_and(goes_on)
+    }
+
     /// Whether this packet goes to the subscriber.
     pub fn admit(&mut self, packet: &Received<'_>) -> Result<Admission, DropReason> {
         self.layers = packet.layers;

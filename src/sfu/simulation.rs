@@ -265,6 +265,7 @@ impl Client {
         };
         let budget = Budget {
             estimate: self.congestion.estimator.estimate(at),
+            kept: self.congestion.estimator.kept(at),
             undrained: self.congestion.estimator.undrained(at),
             starting: self.congestion.estimator.is_starting(at),
             voices: (32_000, 1),

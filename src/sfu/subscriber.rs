@@ -207,8 +207,11 @@ impl Subscriber {
         if received + lost > 0 {
             self.congestion.estimator.handle_report(now, received, lost);
             let sent = u64::from(received) + u64::from(lost);
-            self.repair.handle_packets(sent, lost.into());
-            let crowded = self.congestion.estimator.queue_delay() > CROWDED;
+            // Holding pictures back helps against what a path loses, not against what did not fit.
+            if !self.congestion.estimator.lost_by_choking() {
+                self.repair.handle_packets(sent, lost.into());
+            }
+            let crowded = self.is_crowded();
             self.leg.set_losses(&self.repair, crowded);
         }
         wishes
@@ -221,12 +224,19 @@ impl Subscriber {
             return None;
         }
         let start = out.len();
+        let crowded = self.is_crowded();
         let round_trip = self
             .round_trip
             .unwrap_or(DEFAULT_ROUND_TRIP)
             .max(MIN_ROUND_TRIP);
+        // Reports are rare: a queue that has grown since the last one delays the answer, which is not to be sent again.
+        let round_trip = round_trip + self.congestion.estimator.excess_queue();
         while let Some((sender, seq)) = self.wanted.pop_front() {
             let result = match self.position(sender) {
+                // What a full queue lost would fill it again, before the keyframe that makes it useless.
+                Some(at) if crowded && self.senders[at].is_falling() => {
+                    Err(DropReason::RetransmissionOfLeft)
+                }
                 Some(at) => self.senders[at].retransmit(now, &mut self.leg, seq, round_trip, out),
                 None => Err(DropReason::RetransmissionGone),
             };
@@ -294,6 +304,11 @@ impl Subscriber {
     /// Bytes held for retransmission.
     pub fn memory(&self) -> usize {
         self.senders.iter().map(Forwarder::memory).sum()
+    }
+
+    fn is_crowded(&self) -> bool {
+        let estimator = &self.congestion.estimator;
+        estimator.queue_delay().max(estimator.excess_queue()) > CROWDED
     }
 
     fn position(&self, sender: u64) -> Option<usize> {

@@ -211,6 +211,7 @@ impl Worker {
         let estimator = peer.session.subscriber.estimator();
         let budget = Budget {
             estimate: estimator.estimate(now),
+            kept: estimator.kept(now),
             undrained: estimator.undrained(now),
             starting: estimator.is_starting(now),
             voices,

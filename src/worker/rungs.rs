@@ -205,6 +205,7 @@ impl Worker {
         };
         let mut budget = Budget {
             estimate: estimator.estimate(now),
+            kept: estimator.kept(now),
             undrained: estimator.undrained(now),
             starting: estimator.is_starting(now),
             voices: (payload, 1),

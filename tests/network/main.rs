@@ -7,6 +7,7 @@
 mod support;
 
 mod bench;
+mod caps;
 mod keyframes;
 mod loss;
 mod rungs;

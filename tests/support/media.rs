@@ -29,6 +29,9 @@ pub struct Camera {
     /// Whether a part of the picture is fresh noise in every frame: a plain colour fits into one packet, this needs as
     /// many as the encoder's rate allows.
     pub noise: bool,
+    /// Width and height of the noise's grains in pixels, and how many times as many rows it has. Fine noise is gone in
+    /// the small sizes of a simulcast, coarse noise costs bits in all of them.
+    pub grain: usize,
 }
 
 /// Colours that stay apart after 4:2:0 and a low bit rate.
@@ -49,6 +52,7 @@ impl Camera {
             fps: 20,
             colour,
             noise: false,
+            grain: 1,
         }
     }
 
@@ -60,6 +64,7 @@ impl Camera {
             fps: 30,
             colour,
             noise: false,
+            grain: 1,
         }
     }
 
@@ -67,6 +72,15 @@ impl Camera {
     pub fn noisy(self) -> Self {
         Camera {
             noise: true,
+            ..self
+        }
+    }
+
+    /// With noise in grains of `size` pixels.
+    pub fn grainy(self, size: usize) -> Self {
+        Camera {
+            noise: true,
+            grain: size,
             ..self
         }
     }
@@ -84,7 +98,7 @@ impl Camera {
         planes[w * h + chroma..].fill(cr);
         let bar_rows = h - h / 10..h - h / 20;
         let noise_rows = if self.noise {
-            h / 8..h / 8 + NOISE_ROWS
+            h / 8..h / 8 + NOISE_ROWS * self.grain
         } else {
             0..0
         };
@@ -96,8 +110,16 @@ impl Camera {
                 row.fill(luma);
                 row[at..(at + w / 10).min(w)].fill(235);
             }
-            for pixel in &mut planes[w * noise_rows.start..w * noise_rows.end] {
-                *pixel = luma.saturating_add_signed(random.random_range(-NOISE..=NOISE));
+            for row in noise_rows.clone() {
+                let (above, rest) = planes.split_at_mut(w * row);
+                let row_in_grain = (row - noise_rows.start) % self.grain;
+                if row_in_grain > 0 {
+                    rest[..w].copy_from_slice(&above[w * (row - 1)..]);
+                    continue;
+                }
+                for grain in rest[..w].chunks_mut(self.grain) {
+                    grain.fill(luma.saturating_add_signed(random.random_range(-NOISE..=NOISE)));
+                }
             }
             file.write_all(b"FRAME\n").unwrap();
             file.write_all(&planes).unwrap();

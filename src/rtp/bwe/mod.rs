@@ -11,6 +11,7 @@
 
 mod acked;
 mod aimd;
+mod choke;
 mod history;
 mod loss;
 mod probe;
@@ -23,6 +24,7 @@ pub use trendline::Usage;
 
 use acked::AckedRate;
 use aimd::Aimd;
+use choke::Choke;
 use history::History;
 use loss::LossBound;
 use probe::Prober;
@@ -68,6 +70,14 @@ const PROBE_DRAIN: f64 = 300.0;
 const DRAIN_FROM: f64 = 100.0;
 const DRAIN_SCALE: f64 = 600.0;
 const MAX_DRAIN: f64 = 0.5;
+/// When a link has just become slow its queue is longer than the packets that told so have met: for so long, ms, as much
+/// is kept back as may be.
+const CHOKED: f64 = 400.0;
+/// Until the receiver's reports have told all that was lost meanwhile, ms.
+const CHOKED_LOSSES: f64 = 1_500.0;
+/// For what flows already a queue is drained more slowly, within two seconds or so: a layer that fits is not left for it.
+const SLOW_DRAIN_SCALE: f64 = 2_500.0;
+const MAX_SLOW_DRAIN: f64 = 0.2;
 /// Ticks of arrival in a unit of the reference time (64 ms of 250 µs), and µs in a tick.
 const REFERENCE_TICKS: i64 = 256;
 const TICK_MICROS: i64 = 250;
@@ -113,6 +123,7 @@ pub struct Estimator {
     epoch: Option<Instant>,
     history: History,
     trendline: Trendline,
+    choke: Choke,
     acked: AckedRate,
     sent: AckedRate,
     aimd: Aimd,
@@ -143,6 +154,8 @@ pub struct Estimator {
     decreases: u64,
     /// ms.
     probed_until: f64,
+    /// ms.
+    choked_until: f64,
 }
 
 impl Default for Estimator {
@@ -151,6 +164,7 @@ impl Default for Estimator {
             epoch: None,
             history: History::default(),
             trendline: Trendline::default(),
+            choke: Choke::default(),
             acked: AckedRate::default(),
             sent: AckedRate::default(),
             aimd: Aimd::new(INITIAL as f64),
@@ -173,6 +187,7 @@ impl Default for Estimator {
             wanted: Wanted::default(),
             decreases: 0,
             probed_until: 0.0,
+            choked_until: f64::NEG_INFINITY,
         }
     }
 }
@@ -223,6 +238,8 @@ impl Estimator {
             self.queue += 0.1 * (above - self.queue);
             self.freshest.rotate_left(1);
             self.freshest[FRESHEST - 1] = above;
+            self.choke
+                .handle_packet(packet.sent, arrival, packet.size, above);
         }
         self.last_feedback = Some(now);
         self.silence_at = None;
@@ -235,8 +252,14 @@ impl Estimator {
 
     fn update(&mut self, at: u64) {
         let millis = at as f64 / 1e3;
+        let probes = self.probes_at(millis) && self.queue < PROBE_QUEUE;
+        let choked = self.choke.rate(self.usual_queue).filter(|_| !probes);
+        if choked.is_some() {
+            self.choked_until = millis + CHOKED;
+        }
         let usage = match self.trendline.usage() {
-            Usage::Over if self.probes_at(millis) && self.queue < PROBE_QUEUE => Usage::Under,
+            _ if choked.is_some() => Usage::Over,
+            Usage::Over if probes => Usage::Under,
             Usage::Over if self.standing_queue() < self.usual_queue + UNUSUAL => Usage::Normal,
             usage => usage,
         };
@@ -244,7 +267,7 @@ impl Estimator {
         self.usual_queue += (self.queue - self.usual_queue) * passed / USUAL;
         self.usual_at = millis;
         let rate = self.acked.rate();
-        let busy = self.acked.busy();
+        let busy = choked.or(self.acked.busy());
         if self.aimd.update(millis, usage, rate, busy, self.response) {
             self.decreases += 1;
             self.prober.handle_overuse(millis);
@@ -352,26 +375,49 @@ impl Estimator {
     }
 
     fn measured(&self) -> f64 {
+        (self.whole() * self.drain()).clamp(MIN as f64, MAX as f64)
+    }
+
+    /// With all that a queue keeps back.
+    fn whole(&self) -> f64 {
         let bound = self.loss.bound().unwrap_or(MAX as f64);
-        let rate = self.aimd.rate().min(bound) * self.drain();
-        rate.clamp(MIN as f64, MAX as f64)
+        self.aimd.rate().min(bound)
     }
 
     /// A queue that is much longer than usual has to drain, or everything behind it stays late: until it has, only a
     /// part of the rate is used.
     fn drain(&self) -> f64 {
-        let surplus = self.standing_queue() - self.usual_queue - DRAIN_FROM;
-        1.0 - (surplus / DRAIN_SCALE).clamp(0.0, MAX_DRAIN)
+        let back = if self.is_choked() {
+            MAX_DRAIN
+        } else {
+            self.surplus() / DRAIN_SCALE
+        };
+        1.0 - back.clamp(0.0, MAX_DRAIN)
+    }
+
+    fn is_choked(&self) -> bool {
+        self.usual_at < self.choked_until
+    }
+
+    fn surplus(&self) -> f64 {
+        self.standing_queue() - self.usual_queue - DRAIN_FROM
+    }
+
+    /// As [`Self::estimate`], for what flows already: only so much is kept back that a long queue drains in the end.
+    pub fn kept(&self, now: Instant) -> u64 {
+        let back = (self.surplus() / SLOW_DRAIN_SCALE).clamp(0.0, MAX_SLOW_DRAIN);
+        let kept = (self.undrained(now) as f64 * (1.0 - back)) as u64;
+        kept.max(self.estimate(now))
     }
 
     /// As [`Self::estimate`], with what is kept back while a long queue drains: enough for what must not stop.
     pub fn undrained(&self, now: Instant) -> u64 {
-        let drained = self.estimate(now);
         if self.last_feedback.is_none() {
-            return drained;
+            return self.estimate(now);
         }
-        let whole = (drained as f64 / self.drain()) as u64;
-        whole.min(self.limit.unwrap_or(MAX).max(MIN))
+        (self.whole() as u64)
+            .clamp(MIN, MAX)
+            .min(self.limit.unwrap_or(MAX).max(MIN))
     }
 
     /// The first packets are out and the path has not answered yet.
@@ -395,6 +441,23 @@ impl Estimator {
     /// Smoothed queueing delay of the path above the lowest delay of the last 10 to 20 s.
     pub fn queue_delay(&self) -> Duration {
         Duration::from_secs_f64(self.queue.max(0.0) / 1e3)
+    }
+
+    /// How much longer than usual the queue is that even the freshest packets met: an answer takes so much longer.
+    pub fn excess_queue(&self) -> Duration {
+        let known = self.surplus().max(0.0);
+        let millis = if self.is_choked() {
+            known.max(CHOKED)
+        } else {
+            known
+        };
+        Duration::from_secs_f64(millis / 1e3)
+    }
+
+    /// A link that has just become slow loses what does not fit into its queue. For so long after that losses tell nothing
+    /// of the path itself.
+    pub fn lost_by_choking(&self) -> bool {
+        self.usual_at < self.choked_until + CHOKED_LOSSES
     }
 
     /// Fraction of the packets of the last second or so that were lost, 0 to 1.

@@ -34,6 +34,7 @@ fn camera(sender: u64) -> Demand {
 fn budget(estimate: u64) -> Budget {
     Budget {
         estimate,
+        kept: estimate,
         undrained: estimate,
         starting: false,
         voices: (32_000, 1),
@@ -378,4 +379,36 @@ fn a_rung_larger_than_its_element_is_not_chosen_and_none_for_what_is_off_screen(
     assert_eq!(shown((300, 170)), Some(1));
     assert_eq!(shown((0, 0)), None);
     assert_eq!(shown((4000, 4000)), Some(5));
+}
+
+#[test]
+fn a_layer_that_flows_is_not_left_while_a_queue_drains() {
+    let (mut allocator, begin, cameras) = (Allocator::default(), Instant::now(), [camera(1)]);
+    allocator.allocate(begin, budget(700_000), &cameras);
+    let draining = Budget {
+        estimate: 350_000,
+        kept: 600_000,
+        undrained: 700_000,
+        ..budget(0)
+    };
+    let kept = allocator.allocate(begin + ms(200), draining, &cameras);
+    assert_eq!(chosen(&kept), [Some(1)]);
+    let anew = Allocator::default().allocate(begin, draining, &cameras);
+    assert_eq!(chosen(&anew), [Some(0)], "nothing rises for that");
+}
+
+#[test]
+fn one_rise_is_regretted_once_however_many_steps_the_fall_takes() {
+    let (mut allocator, begin, cameras) = (Allocator::default(), Instant::now(), [camera(1)]);
+    let mut at = |millis: u64, estimate: u64| {
+        let now = begin + ms(millis);
+        chosen(&allocator.allocate(now, budget(estimate), &cameras))
+    };
+    at(0, 300_000);
+    assert_eq!(at(2_000, 1_800_000), [Some(2)]);
+    assert_eq!(at(2_200, 700_000), [Some(1)]);
+    assert_eq!(at(2_400, 300_000), [Some(0)]);
+    // Twice 1.5 s after the last of them, and not four times.
+    assert_eq!(at(5_300, 1_800_000), [Some(0)]);
+    assert_eq!(at(5_500, 1_800_000), [Some(2)]);
 }

@@ -1,11 +1,15 @@
 //! When what goes to a peer leaves: estimate, pacer, probes.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Subscriber;
 use crate::rtp::bwe::Estimator;
 use crate::rtp::params::MediaKind;
 use crate::sfu::{DropReason, Received};
+
+/// What waits longer than this at the pace of the link is dropped when a keyframe makes it useless; and no frame begins to
+/// wait behind it of a layer that is being left for a lower one.
+const STALE: Duration = Duration::from_millis(100);
 
 /// What became of a packet that is to go to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +30,12 @@ impl Subscriber {
         out: &mut Vec<u8>,
     ) -> Result<Sending, DropReason> {
         let video = packet.codec.kind() == MediaKind::Video;
-        if video && self.congestion.pacer.is_full() && self.interrupt(sender, packet) {
-            self.drops.count(DropReason::PacerFull);
-            return Err(DropReason::PacerFull);
+        if video {
+            self.make_way(sender, packet);
+            if self.is_full_for(sender) && self.interrupt(sender, packet) {
+                self.drops.count(DropReason::PacerFull);
+                return Err(DropReason::PacerFull);
+            }
         }
         let start = out.len();
         self.leg.take_number();
@@ -49,6 +56,33 @@ impl Subscriber {
         }
         self.drops.count(DropReason::PacerFull);
         Err(DropReason::PacerFull)
+    }
+
+    /// A keyframe that comes for a link which has become slower is not to wait for what it replaces, nor for repairs of
+    /// that.
+    fn make_way(&mut self, sender: u64, packet: &Received<'_>) {
+        let crowded = self.is_crowded() || self.congestion.pacer.delay() > STALE;
+        if !packet.keyframe || !crowded {
+            return;
+        }
+        let Some(at) = self.position(sender) else {
+            return;
+        };
+        if self.senders[at].would_begin(packet) {
+            let dropped = self.congestion.pacer.discard(sender);
+            self.drops.count_many(DropReason::Superseded, dropped);
+            self.senders[at].forget_sent();
+            self.wanted.retain(|(of, _)| *of != sender);
+        }
+    }
+
+    fn is_full_for(&self, sender: u64) -> bool {
+        let pacer = &self.congestion.pacer;
+        let falling = || {
+            self.position(sender)
+                .is_some_and(|at| self.senders[at].is_falling())
+        };
+        pacer.is_full() || (pacer.delay() > STALE && falling())
     }
 
     /// Leaves frames out while the pacer is full: true for what belongs to a frame that has not begun to be sent.
