@@ -13,7 +13,7 @@ const FACTORS: (f64, f64) = (1.25, 2.5);
 const BETWEEN: (f64, f64) = (1e6, 3e6);
 
 /// Below this many bit/s the pace is not lowered so that a queue drains: voices, which do not wait, take half of it.
-const NARROW: u64 = 130_000;
+const NARROW: u64 = 160_000;
 
 /// Estimator and pacer of one peer.
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ impl Congestion {
                 factor(estimate as f64)
             };
             let whole = self.estimator.undrained(now).min(NARROW);
-            factor * estimate.max(whole) as f64
+            (factor * estimate as f64).max(whole as f64)
         };
         self.pacer.set_rate(now, rate);
     }

@@ -13,8 +13,8 @@ use crate::support::server::Server;
 
 /// Longest time without a new picture on a good link, whatever others do.
 const FREEZE: Duration = Duration::from_millis(500);
-/// And on the slow one. It should be 500 ms too, but when 1.5 Mbit/s meet a link of 300 kbit/s, what is on its way and in
-/// the pacer stands before the smaller picture: 1.9 to 4.2 s were seen. Until that is mended, this only tells it from a
+/// And on the slow one. It should be 500 ms too: 270 to 480 ms are seen at 300 kbit/s, but at 120, of which sound takes
+/// half, the picture stands for 0.5 to 0.8 s, and was then paused for six. Until that is mended, this only tells it from a
 /// picture that never comes back; the figure is printed.
 const FREEZE_AT_A_CAP: Duration = Duration::from_millis(8000);
 /// Of the time in which processes wait for a processor, what the longest pause may be longer for that.

@@ -375,13 +375,9 @@ impl Estimator {
     }
 
     fn measured(&self) -> f64 {
-        (self.whole() * self.drain()).clamp(MIN as f64, MAX as f64)
-    }
-
-    /// With all that a queue keeps back.
-    fn whole(&self) -> f64 {
         let bound = self.loss.bound().unwrap_or(MAX as f64);
-        self.aimd.rate().min(bound)
+        let rate = self.aimd.rate().min(bound) * self.drain();
+        rate.clamp(MIN as f64, MAX as f64)
     }
 
     /// A queue that is much longer than usual has to drain, or everything behind it stays late: until it has, only a
@@ -412,12 +408,13 @@ impl Estimator {
 
     /// As [`Self::estimate`], with what is kept back while a long queue drains: enough for what must not stop.
     pub fn undrained(&self, now: Instant) -> u64 {
+        let drained = self.estimate(now);
         if self.last_feedback.is_none() {
-            return self.estimate(now);
+            return drained;
         }
-        (self.whole() as u64)
-            .clamp(MIN, MAX)
-            .min(self.limit.unwrap_or(MAX).max(MIN))
+        // On a link that hardly carries a voice this is more than there is: nothing is paused for its queue.
+        let whole = (drained as f64 / self.drain()) as u64;
+        whole.min(self.limit.unwrap_or(MAX).max(MIN))
     }
 
     /// The first packets are out and the path has not answered yet.
