@@ -8,6 +8,7 @@
 //! `cargo bench --bench composite -- 9x360p` measures only what has that in its name.
 
 mod kernels;
+mod rungs;
 #[path = "../../tests/picture_quality/scenes.rs"]
 mod scenes;
 
@@ -67,7 +68,8 @@ fn main() {
             })
             .filter(|(name, ..)| wants(name))
             .collect();
-        if rooms.is_empty() {
+        let three_rungs = input == "360p" && wants("three_rungs");
+        if rooms.is_empty() && !three_rungs {
             continue;
         }
         let streams: Vec<Stream> = (0..SCENES as u64)
@@ -78,6 +80,9 @@ fn main() {
                 .map(|_| pass(&streams, people, canvas))
                 .collect();
             report(&name, canvas.fps, &passes);
+        }
+        if three_rungs {
+            rungs::run(&streams);
         }
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use std::time::Duration;
 
+use crate::sending::WITHOUT_H264;
 use crate::support::analysis::colour_distance;
 use crate::support::eventually;
 use crate::support::media::{Camera, GREEN, RED};
@@ -34,6 +35,8 @@ async fn a_mixed_client_sees_both_in_their_tiles_and_hears_both_and_nobody_hears
         ),
         Person::viewer(&server, "room_id=mix&name=Vera&mode=mcu"),
     );
+    // Ben's browser sends VP8, which is decoded for the mix as well.
+    ben.browser.eval(WITHOUT_H264, vec![]).await;
     tokio::join!(anna.join(), ben.join(), viewer.join());
     let (annas, bens) = (anna.id().await, ben.id().await);
     viewer.sees_and_hears(1, Duration::from_secs(15)).await;
@@ -47,6 +50,8 @@ async fn a_mixed_client_sees_both_in_their_tiles_and_hears_both_and_nobody_hears
         "{heard:?}"
     );
     one_of_each(&viewer).await;
+    let sent = [sent_codec(&anna).await, sent_codec(&ben).await];
+    assert_eq!(sent, ["video/H264", "video/VP8"]);
 
     let heard = ben.likeness(MIXED, &[LOW_VOICE, HIGH_VOICE]).await;
     assert!(heard[0] > ALONE && heard[1] < ABSENT, "{heard:?}");
@@ -75,6 +80,18 @@ async fn ben_is_heard_by_others_only(ben: &Person, viewer: &Person) {
     .await;
     let heard = viewer.likeness(MIXED, &[HIGH_VOICE, LOW_VOICE]).await;
     assert!(heard[0] > ALONE && heard[1] < ABSENT, "{heard:?}");
+}
+
+/// The codec of the camera that a page publishes.
+async fn sent_codec(person: &Person) -> String {
+    let stats = person.browser.stats().await;
+    let sent = stats
+        .iter()
+        .filter_map(|connection| connection["outbound"].as_array());
+    let sent: Vec<Value> = sent.flatten().cloned().collect();
+    let mut cameras = of_kind(&sent, "video").filter(|stream| stream["frames"].as_u64() > Some(0));
+    let camera = cameras.next().expect("a camera that is sent");
+    camera["codec"].as_str().unwrap().to_owned()
 }
 
 /// Exactly one audio and one video track come down.

@@ -21,7 +21,7 @@ const ALLOWED: f64 = 300_000.0;
 const SLACK: f64 = 1.15;
 
 /// The page then knows of no H.264, as a browser without it.
-const WITHOUT_H264: &str = r#"
+pub const WITHOUT_H264: &str = r#"
 const all = RTCRtpReceiver.getCapabilities.bind(RTCRtpReceiver);
 RTCRtpReceiver.getCapabilities = (kind) => {
   const known = all(kind);

@@ -1,0 +1,114 @@
+//! What several rungs cost together: each source is decoded once for all of them.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use talksy_unit::ids::{PeerId, TrackKey};
+use talksy_unit::mcu::codec::h264::Decoder;
+use talksy_unit::mcu::video::{AccessUnit, Ladder, Participant, VideoMix, VideoRung, VideoTick};
+
+use crate::{FRAMES, PASSES, SENDER_FPS, Stream, config, cpu_ms};
+
+const PEOPLE: usize = 9;
+
+/// Prints what three rungs cost beside the decoding once and each rung's composing and encoding alone.
+pub fn run(streams: &[Stream]) {
+    let ladder = || {
+        Ladder::new(vec![
+            config(320, 180, 10, 100_000),
+            config(640, 360, 20, 400_000),
+            config(1280, 720, 30, 1_500_000),
+        ])
+    };
+    let (mut ratios, mut sums) = (Vec::new(), Vec::new());
+    for _ in 0..PASSES {
+        let decode = decoding(streams);
+        let alone: f64 = (0..3)
+            .map(|step| mixing(streams, ladder(), &[step]) - decode)
+            .sum();
+        let together = mixing(streams, ladder(), &[0, 1, 2]);
+        ratios.push(together / (decode + alone));
+        sums.push(together);
+    }
+    for values in [&mut ratios, &mut sums] {
+        values.sort_by(f64::total_cmp);
+    }
+    println!(
+        "figure composite_9x360p_three_rungs_ms_a_second {:.1} ms",
+        sums[PASSES / 2]
+    );
+    println!(
+        "figure composite_three_rungs_per_parts {:.3} times",
+        ratios[PASSES / 2]
+    );
+}
+
+/// CPU milliseconds a second: all streams through their decoders.
+fn decoding(streams: &[Stream]) -> f64 {
+    let mut decoders: Vec<Decoder> = (0..PEOPLE)
+        .map(|_| Decoder::new().expect("a decoder"))
+        .collect();
+    let mut pictures = vec![talksy_mixer::video::I420::new(0, 0); PEOPLE];
+    let mut units: Vec<_> = streams.iter().map(|stream| stream.iter()).collect();
+    let begin = cpu_ms();
+    for _ in 0..FRAMES {
+        let people = decoders.iter_mut().zip(&mut pictures).zip(&mut units);
+        for ((decoder, picture), units) in people {
+            let unit = units.next().expect("as many access units as frames");
+            let decoded = decoder.decode(unit).expect("a good access unit");
+            picture.copy_from(decoded.picture.expect("a picture for each"), 0);
+        }
+    }
+    a_second(cpu_ms() - begin)
+}
+
+/// CPU milliseconds a second: the mix, with a listener of each of these steps.
+fn mixing(streams: &[Stream], ladder: Ladder, steps: &[u8]) -> f64 {
+    let mut mix = VideoMix::new(ladder);
+    let people = 0..PEOPLE as u64;
+    mix.set_participants(people.clone().map(participant).collect());
+    people.for_each(|id| mix.add_source(TrackKey(id), PeerId(id), false));
+    for step in steps {
+        mix.add_listener(PeerId(100 + u64::from(*step)), VideoRung::landscape(*step));
+    }
+    let (start, mut tick) = (Instant::now(), VideoTick::default());
+    let mut spent = 0.0;
+    for frame in 0..FRAMES {
+        let now = start + Duration::from_secs(1) * frame as u32 / SENDER_FPS;
+        for (person, stream) in streams.iter().enumerate().take(PEOPLE) {
+            let unit = AccessUnit {
+                data: Bytes::copy_from_slice(&stream[frame]),
+                timestamp: frame as u32 * 3000,
+                keyframe: frame == 0,
+                arrival: now,
+                orientation: 0,
+                broken: false,
+            };
+            mix.push(TrackKey(person as u64), unit);
+        }
+        let begin = cpu_ms();
+        mix.tick(now, &mut tick);
+        spent += cpu_ms() - begin;
+    }
+    assert!(
+        mix.stats().encoded >= FRAMES as u64 / 3,
+        "{:?}",
+        mix.stats()
+    );
+    a_second(spent)
+}
+
+fn a_second(millis: f64) -> f64 {
+    millis * f64::from(SENDER_FPS) / FRAMES as f64
+}
+
+fn participant(id: u64) -> Participant {
+    Participant {
+        peer: PeerId(id),
+        name: format!("Participant {id}"),
+        speaking: false,
+        muted: false,
+        camera_off: false,
+        avatar: None,
+    }
+}
