@@ -73,6 +73,8 @@ const MAX_DRAIN: f64 = 0.5;
 /// When a link has just become slow its queue is longer than the packets that told so have met: for so long, ms, as much
 /// is kept back as may be.
 const CHOKED: f64 = 400.0;
+/// A path that loses this part of everything anyway has gaps that look like a link which has become slow.
+const LOSSY: f64 = 0.1;
 /// Until the receiver's reports have told all that was lost meanwhile, ms.
 const CHOKED_LOSSES: f64 = 1_500.0;
 /// For what flows already a queue is drained more slowly, within two seconds or so: a layer that fits is not left for it.
@@ -253,7 +255,9 @@ impl Estimator {
     fn update(&mut self, at: u64) {
         let millis = at as f64 / 1e3;
         let probes = self.probes_at(millis) && self.queue < PROBE_QUEUE;
-        let choked = self.choke.rate(self.usual_queue).filter(|_| !probes);
+        let lossy = self.loss() > LOSSY && !self.lost_by_choking();
+        let choked = self.choke.rate(self.usual_queue);
+        let choked = choked.filter(|_| !probes && !lossy);
         if choked.is_some() {
             self.choked_until = millis + CHOKED;
         }
