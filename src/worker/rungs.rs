@@ -262,6 +262,10 @@ impl Worker {
         };
         let before = std::mem::replace(&mut view.rung, rung);
         let view = *view;
+        // What it hears now is what it goes on from when the picture ends.
+        if let Some(sound) = &mut peer.receiving.sound {
+            sound.rung = rung.audio;
+        }
         if before != rung {
             let subscriber = &mut peer.session.subscriber;
             subscriber.set_target(view.sender, target_of(rung));

@@ -211,3 +211,29 @@ fn a_delay_that_is_not_needed_any_more_shrinks_without_a_click() {
     );
     assert!(shrunk < whole * 1.3, "{shrunk} against {whole}");
 }
+
+#[test]
+fn three_speakers_and_a_hundred_listeners_are_four_encodes_a_tick() {
+    let mut sim = Sim::new();
+    for n in 0..3 {
+        sim.voice(n);
+    }
+    for n in 0..100 {
+        sim.listener(n, AudioRung::Normal);
+    }
+    sim.run(50);
+    let settled = *sim.mix.counters();
+    let mut spoken = 0;
+    for _ in 0..100 {
+        let before = sim.mix.counters().encodes;
+        sim.run(1);
+        let encodes = sim.mix.counters().encodes - before;
+        assert_eq!(encodes, sim.out.frames.len() as u64);
+        assert!(encodes <= 4, "{encodes} encodes");
+        assert_eq!(sim.out.routes.len(), 100);
+        spoken += u32::from(encodes == 4);
+    }
+    assert!(spoken > 50, "{spoken} of 100 ticks with all three");
+    let decodes = sim.mix.counters().decodes - settled.decodes;
+    assert!((290..=310).contains(&decodes), "{decodes} decodes");
+}
