@@ -19,20 +19,6 @@ const ALL_LAYERS: Duration = Duration::from_secs(40);
 /// From the wish to another size until its pictures are shown.
 const SWITCH: Duration = Duration::from_secs(5);
 
-/// Notes every picture that is shown: when, how wide, and the longest time without one.
-const WATCH: &str = r#"
-const video = document.querySelector(arguments[0]);
-const seen = window.__seen = { last: performance.now(), still: 0, width: 0, widths: [] };
-const step = (now, picture) => {
-  seen.still = Math.max(seen.still, now - seen.last);
-  seen.last = now;
-  if (picture.width !== seen.width) seen.widths.push(picture.width);
-  seen.width = picture.width;
-  video.requestVideoFrameCallback(step);
-};
-video.requestVideoFrameCallback(step);
-"#;
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_viewer_moves_among_three_sizes_without_a_freeze_and_only_the_wanted_one_is_asked() {
     let _turn = alone().await;
@@ -49,9 +35,9 @@ async fn a_viewer_moves_among_three_sizes_without_a_freeze_and_only_the_wanted_o
     viewer
         .wait(&format!("document.querySelector({tile:?})"))
         .await;
-    viewer.browser.eval(WATCH, vec![tile.into()]).await;
+    viewer.watches(&tile).await;
     all_sizes_are_sent(&anna).await;
-    shows(&viewer, 1280, ALL_LAYERS).await;
+    viewer.sees_width(1280, ALL_LAYERS).await;
 
     for (quality, width, rid) in [
         ("mid", 640, "h"),
@@ -61,10 +47,10 @@ async fn a_viewer_moves_among_three_sizes_without_a_freeze_and_only_the_wanted_o
     ] {
         all_sizes_are_sent(&anna).await;
         let before = asked(&anna).await;
-        let script = "const s = window.__seen; s.still = 0; s.last = performance.now(); s.widths = []; \
+        let script = "const s = window.__seen; s.still = 0; s.last = performance.now(); \
                       talksy.socket.send(JSON.stringify({ type: 'switch_quality', data: arguments[0] }));";
         viewer.browser.eval(script, vec![quality.into()]).await;
-        shows(&viewer, width, SWITCH).await;
+        viewer.sees_width(width, SWITCH).await;
         // The pictures that follow count too.
         tokio::time::sleep(Duration::from_secs(1)).await;
         let still = viewer.value("window.__seen.still").await.as_f64().unwrap();
@@ -98,17 +84,6 @@ async fn all_sizes_are_sent(publisher: &Person) {
             Ok(())
         } else {
             Err(after)
-        }
-    })
-    .await;
-}
-
-/// Waits until pictures of this width are shown.
-async fn shows(viewer: &Person, width: u64, within: Duration) {
-    eventually(&format!("{width} pixels"), within, async || {
-        match viewer.value("window.__seen.width").await {
-            Value::Number(now) if now.as_u64() == Some(width) => Ok(()),
-            other => Err(other),
         }
     })
     .await;

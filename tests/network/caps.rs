@@ -1,10 +1,9 @@
 //! One subscriber's link becomes narrow, narrower and wide again while somebody sends a camera in three sizes; another
 //! subscriber of the same camera notices nothing.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::time::{Duration, Instant};
 
-use crate::support::eventually;
 use crate::support::media::{Camera, RED};
 use crate::support::network::bridge::{Link, Way};
 use crate::support::network::impairment::{Rate, Settings};
@@ -26,20 +25,6 @@ const RECOVERY: Duration = Duration::from_secs(10);
 const QUEUE: Duration = Duration::from_millis(200);
 /// Longest time without a picture at the subscriber that has a good link, busy machines included.
 const STILL: f64 = 1000.0;
-
-/// Notes every picture that is shown: since when it has its width, and the longest time without one.
-const WATCH: &str = r#"
-const video = document.querySelector(arguments[0]);
-const seen = window.__seen = { last: performance.now(), still: 0, width: 0, changes: [] };
-const step = (now, picture) => {
-  seen.still = Math.max(seen.still, now - seen.last);
-  seen.last = now;
-  if (picture.width !== seen.width) seen.changes.push([now, picture.width]);
-  seen.width = picture.width;
-  video.requestVideoFrameCallback(step);
-};
-video.requestVideoFrameCallback(step);
-"#;
 
 /// A 720p camera that costs bits at every size.
 fn camera() -> Camera {
@@ -78,7 +63,7 @@ async fn a_subscriber_follows_its_caps_and_is_back_at_the_top_while_another_noti
     clients[1].link.set(Way::Down, capped(5e6));
     let id = anna.id().await;
     tokio::join!(watch(&narrow, &id), watch(&wide, &id));
-    tokio::join!(shows(&narrow, 1280, WARM), shows(&wide, 1280, WARM));
+    tokio::join!(narrow.sees_width(1280, WARM), wide.sees_width(1280, WARM));
     figures("layers", &anna).await;
 
     let before = View::of(&wide).await;
@@ -97,7 +82,7 @@ async fn a_subscriber_follows_its_caps_and_is_back_at_the_top_while_another_noti
     }
     link.set(Way::Down, capped(5e6));
     let lifted = Instant::now();
-    shows(&narrow, 1280, RECOVERY).await;
+    narrow.sees_width(1280, RECOVERY).await;
     println!(
         "figure cap_end_to_top_ms {} ms",
         lifted.elapsed().as_millis()
@@ -126,18 +111,7 @@ async fn watch(viewer: &Person, publisher: &str) {
     viewer
         .wait(&format!("document.querySelector({tile:?})"))
         .await;
-    viewer.browser.eval(WATCH, vec![json!(tile)]).await;
-}
-
-/// Waits until pictures of this width are shown.
-async fn shows(viewer: &Person, width: u64, within: Duration) {
-    eventually(&format!("{width} pixels"), within, async || {
-        match viewer.value("window.__seen.width").await {
-            Value::Number(now) if now.as_u64() == Some(width) => Ok(()),
-            other => Err(other),
-        }
-    })
-    .await;
+    viewer.watches(&tile).await;
 }
 
 /// A new cap holds: milliseconds from now until pictures of `width` came that stayed until the end, and the longest

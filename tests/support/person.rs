@@ -16,6 +16,21 @@ pub const MIXED: &str = "#mixed";
 /// Energy (WebRTC's totalAudioEnergy: full-scale power times seconds) that only sound has: 20 ms of speech at -20 dBFS.
 const HEARD: f64 = 2e-4;
 
+/// Argument: CSS selector of a video element. Notes in `__seen` each picture that it shows: its width and since when it has
+/// it (ms), and the longest time without one.
+const WATCH: &str = r#"
+const video = document.querySelector(arguments[0]);
+const seen = window.__seen = { last: performance.now(), still: 0, width: 0, changes: [] };
+const step = (now, picture) => {
+  seen.still = Math.max(seen.still, now - seen.last);
+  seen.last = now;
+  if (picture.width !== seen.width) seen.changes.push([now, picture.width]);
+  seen.width = picture.width;
+  video.requestVideoFrameCallback(step);
+};
+video.requestVideoFrameCallback(step);
+"#;
+
 /// A browser at the server's page.
 pub struct Person {
     /// Their browser.
@@ -179,6 +194,22 @@ impl Person {
                 now => Err(format!("{before}, then {now}")),
             },
         )
+        .await;
+    }
+
+    /// From now on `__seen` in the page tells of the pictures that this element shows.
+    pub async fn watches(&self, selector: &str) {
+        self.browser.eval(WATCH, vec![selector.into()]).await;
+    }
+
+    /// Waits until the element that is watched shows pictures of this width.
+    pub async fn sees_width(&self, width: u64, within: Duration) {
+        eventually(&format!("{width} pixels"), within, async || {
+            match self.value("window.__seen.width").await {
+                Value::Number(now) if now.as_u64() == Some(width) => Ok(()),
+                other => Err(other),
+            }
+        })
         .await;
     }
 
