@@ -14,7 +14,7 @@ BENCHES ?= mix composite forward
 PYENV := target/pyenv
 
 BUILD_NEEDS := cmake:cmake nasm:nasm c++:g++ pkg-config:pkg-config vpx:libvpx-dev
-TEST_NEEDS := chromium:chromium chromedriver:chromium-driver ip:iproute2 nft:nftables ethtool:ethtool unshare:util-linux python3:python3 python3:python3-venv espeak-ng:espeak-ng aplay:alsa-utils
+TEST_NEEDS := chromium:chromium chromedriver:chromium-driver firefox-esr:firefox-esr ip:iproute2 nft:nftables ethtool:ethtool unshare:util-linux python3:python3 python3:python3-venv espeak-ng:espeak-ng aplay:alsa-utils
 
 # The namespace has no way out: whatever cargo downloads has to be there before.
 INSIDE := tests/in-namespace env CARGO_NET_OFFLINE=true $(CARGO)

@@ -15,6 +15,12 @@ pub const FRAME_RATES: (u32, u32) = (1, 60);
 /// kbit/s of a step.
 pub const KBITS: (u32, u32) = (20, 20_000);
 
+/// How far a step's bit rate may fall for the sake of a slow listener, as a part of what the ladder says. Who cannot follow
+/// that moves to the step below.
+const LEAST: f64 = 0.7;
+/// The same for the lowest step: below it there is no picture at all.
+const LEAST_OF_LOWEST: f64 = 0.4;
+
 /// How a canvas lies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Shape {
@@ -94,6 +100,13 @@ impl Ladder {
             1 => self.middle(),
             _ => self.top(),
         }
+    }
+
+    /// Bit/s that the encoder of a step makes at least. A step that does not exist is taken for the largest.
+    pub fn least(&self, step: u8) -> u32 {
+        let step = step.min(self.top());
+        let part = if step == 0 { LEAST_OF_LOWEST } else { LEAST };
+        (f64::from(self.0[usize::from(step)].bitrate) * part) as u32
     }
 
     /// The measures of a rung. A step that does not exist is taken for the largest.

@@ -162,7 +162,11 @@ impl Allocator {
             }
         });
         let rise = fit.fill(estimate - voices, |at, rung| {
-            let cost = ladders[at].cost(rung);
+            // A lowest layer that can be made smaller is better than none.
+            let cost = match rung {
+                1 => ladders[at].least(rung),
+                _ => ladders[at].cost(rung),
+            };
             let flows = ladders[at].cost(current[at]);
             flows.min(cost) + HEADROOM * (cost - flows).max(0.0)
         });

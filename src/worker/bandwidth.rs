@@ -29,6 +29,8 @@ const RECOVERY: Duration = Duration::from_secs(4);
 /// fell for a moment (jitter, a receiver without a processor) costs quality, and no standing picture. Meanwhile the pacer
 /// lets voices pass.
 const PATIENCE: Duration = Duration::from_millis(2500);
+/// And only while more than this queues, or much is lost: what flows without either fits, whatever the estimate says.
+const CALM_DELAY: Duration = Duration::from_millis(150);
 /// A voice that sends more than this many bit/s is one that speaks.
 const SPEAKS: u64 = 4_000;
 
@@ -122,13 +124,23 @@ impl Bandwidth {
         }
     }
 
-    /// What becomes of a choice: a pause for want of bandwidth has to wait, with the lowest layer until then. Whether it
-    /// is other than before.
-    fn settle(&mut self, now: Instant, choice: &Choice, demand: &Demand) -> (Choice, bool) {
+    /// What becomes of a choice: a pause for want of bandwidth has to wait, with the lowest layer until then; for ever where
+    /// the link is `calm`. Whether it is other than before.
+    pub(super) fn settle(
+        &mut self,
+        now: Instant,
+        choice: &Choice,
+        demand: &Demand,
+        calm: bool,
+    ) -> (Choice, bool) {
         let mut choice = *choice;
         let before = self.targets.get(&choice.sender).copied();
         if choice.target == Target::Paused && choice.limited {
-            let since = *self.short.entry(choice.sender).or_insert(now);
+            let since = self.short.entry(choice.sender).or_insert(now);
+            if calm {
+                *since = now;
+            }
+            let since = *since;
             let flows = before.is_some_and(|before| before != Target::Paused);
             if flows && now.saturating_duration_since(since) < PATIENCE {
                 let lowest = demand.layers.iter().find(|layer| layer.active);
@@ -208,7 +220,10 @@ impl Worker {
         if !demands.is_empty() {
             peer.bandwidth.due = now + INTERVAL;
         }
-        let estimator = peer.session.subscriber.estimator();
+        let (estimator, limit) = (
+            peer.session.subscriber.estimator(),
+            peer.params.max_receive_bps,
+        );
         let budget = Budget {
             estimate: estimator.estimate(now),
             kept: estimator.kept(now),
@@ -222,6 +237,7 @@ impl Worker {
         {
             bus.add_listener(peer.id, rung);
         }
+        let calm = is_calm(now, estimator, limit);
         let allocation = peer.bandwidth.allocator.allocate(now, budget, &demands);
         let estimator = peer.session.subscriber.estimator_mut();
         estimator.set_wanted(allocation.wanted);
@@ -236,7 +252,7 @@ impl Worker {
                 .targets
                 .get(&choice.sender)
                 .copied();
-            let (choice, changed) = self.peers[slot].bandwidth.settle(now, choice, demand);
+            let (choice, changed) = self.peers[slot].bandwidth.settle(now, choice, demand, calm);
             self.carry_out(now, slot, *key, (choice, changed), before);
         }
         allocation.choices.iter().any(|choice| choice.limited)
@@ -361,6 +377,13 @@ struct Wishes {
     voices: (u64, u32),
 }
 
+/// Nothing shows that a link carries less than it is sent, and the client has not said so (`limit`, bit/s).
+pub(super) fn is_calm(now: Instant, estimator: &Estimator, limit: Option<u64>) -> bool {
+    estimator.queue_delay() < CALM_DELAY
+        && estimator.loss() < BAD_LOSS
+        && limit.is_none_or(|limit| limit > estimator.path_estimate(now))
+}
+
 /// What a peer may be sent and what it is sent, bit/s, for its figures.
 pub(super) fn estimate(now: Instant, peer: &Peer) -> Option<u64> {
     let estimator = peer.session.subscriber.estimator();
@@ -405,8 +428,8 @@ mod tests {
         let begin = Instant::now();
         let mut link = Bandwidth::new(begin);
         let (paused, demand) = (choice(Target::Paused, true), camera(3));
-        link.settle(begin, &choice(Target::BEST, false), &demand);
-        let (kept, changed) = link.settle(begin, &paused, &demand);
+        link.settle(begin, &choice(Target::BEST, false), &demand, false);
+        let (kept, changed) = link.settle(begin, &paused, &demand, false);
         assert!(changed && kept.bitrate == 150_000, "{kept:?}");
         assert!(matches!(
             kept.target,
@@ -416,17 +439,41 @@ mod tests {
             }
         ));
         let early = begin + PATIENCE - Duration::from_millis(1);
-        let (_, changed) = link.settle(early, &paused, &demand);
+        let (_, changed) = link.settle(early, &paused, &demand, false);
         assert!(!changed, "told once");
         // It fits again for a moment: the time begins anew.
-        link.settle(early, &choice(Target::BEST, false), &demand);
-        let (kept, _) = link.settle(begin + PATIENCE, &paused, &demand);
+        link.settle(early, &choice(Target::BEST, false), &demand, false);
+        let (kept, _) = link.settle(begin + PATIENCE, &paused, &demand, false);
         assert_ne!(kept.target, Target::Paused);
         let late = begin + 2 * PATIENCE;
-        let (gone, changed) = link.settle(late, &paused, &demand);
+        let (gone, changed) = link.settle(late, &paused, &demand, false);
         assert!(changed && gone.target == Target::Paused);
-        let (_, changed) = link.settle(late + PATIENCE, &paused, &demand);
+        let (_, changed) = link.settle(late + PATIENCE, &paused, &demand, false);
         assert!(!changed, "and stays so");
+    }
+
+    #[test]
+    fn what_flows_without_a_queue_is_not_paused_however_low_the_estimate() {
+        let begin = Instant::now();
+        let mut link = Bandwidth::new(begin);
+        let (paused, demand) = (choice(Target::Paused, true), camera(3));
+        link.settle(begin, &choice(Target::BEST, false), &demand, true);
+        link.settle(begin, &paused, &demand, false);
+        let calm = begin + 4 * PATIENCE;
+        let (kept, _) = link.settle(calm, &paused, &demand, true);
+        assert_ne!(kept.target, Target::Paused);
+        let early = calm + PATIENCE - Duration::from_millis(1);
+        let (kept, _) = link.settle(early, &paused, &demand, false);
+        assert_ne!(
+            kept.target,
+            Target::Paused,
+            "the time begins with the queue"
+        );
+        let (gone, _) = link.settle(calm + PATIENCE, &paused, &demand, false);
+        assert_eq!(gone.target, Target::Paused);
+        // And what is paused stays so: a link that carries nothing is always calm.
+        let (gone, _) = link.settle(calm + 2 * PATIENCE, &paused, &demand, true);
+        assert_eq!(gone.target, Target::Paused);
     }
 
     #[test]
@@ -434,14 +481,14 @@ mod tests {
         let begin = Instant::now();
         let mut link = Bandwidth::new(begin);
         let demand = camera(1);
-        link.settle(begin, &choice(Target::BEST, false), &demand);
-        let (kept, changed) = link.settle(begin, &choice(Target::Paused, true), &demand);
+        link.settle(begin, &choice(Target::BEST, false), &demand, false);
+        let (kept, changed) = link.settle(begin, &choice(Target::Paused, true), &demand, false);
         assert!(!changed && kept.target == Target::BEST, "{kept:?}");
-        let (hidden, changed) = link.settle(begin, &choice(Target::Paused, false), &demand);
+        let (hidden, changed) = link.settle(begin, &choice(Target::Paused, false), &demand, false);
         assert!(changed && hidden.target == Target::Paused);
         // Nor is what never flowed begun for that.
         let mut link = Bandwidth::new(begin);
-        let (first, changed) = link.settle(begin, &choice(Target::Paused, true), &demand);
+        let (first, changed) = link.settle(begin, &choice(Target::Paused, true), &demand, false);
         assert!(changed && first.target == Target::Paused);
     }
 }

@@ -6,6 +6,7 @@
 mod acceptor;
 mod allowance;
 mod bandwidth;
+mod coalescing;
 mod control;
 mod delivery;
 mod demux;

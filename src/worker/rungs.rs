@@ -6,9 +6,8 @@ use crate::ids::{PeerId, RoomKey};
 use crate::mcu::audio::AudioRung;
 use crate::mcu::bus::Rung;
 use crate::mcu::ladder::{Ladder, Shape, VideoRung};
-use crate::mcu::video::LEAST_BITRATE;
 use crate::sfu::{Budget, Choice, Demand, Layer, LayerFigures, Target, VIDEO_OVERHEAD};
-use crate::worker::bandwidth::INTERVAL;
+use crate::worker::bandwidth::{INTERVAL, is_calm};
 use crate::worker::demux::Slot;
 use crate::worker::state::Receiving;
 use crate::worker::thread::Worker;
@@ -106,7 +105,7 @@ fn demand(
             active: true,
             bitrate: u64::from(bitrate),
             size: Some(sizes(step)),
-            least: Some((f64::from(bitrate) * LEAST_BITRATE) as u64),
+            least: Some(ladder.least(step).into()),
             ..LayerFigures::default()
         }
     });
@@ -160,8 +159,7 @@ pub(super) fn sound_of_link(estimate: u64, before: AudioRung) -> AudioRung {
 }
 
 /// What an encoder is to make for the `slowest` of its receivers, if that is news.
-fn bitrate(nominal: u32, now: u32, slowest: u64) -> Option<u32> {
-    let least = (f64::from(nominal) * LEAST_BITRATE) as u32;
+fn bitrate(least: u32, nominal: u32, now: u32, slowest: u64) -> Option<u32> {
     let wanted = u32::try_from(slowest).map_or(nominal, |bps| bps.clamp(least, nominal));
     let step = (f64::from(nominal) * BITRATE_STEP) as u32;
     let is_news = wanted.abs_diff(now) > step || (wanted == nominal && now != nominal);
@@ -226,7 +224,10 @@ impl Worker {
         // Whoever cannot decode the picture has none to share its link with.
         let demands = if view.line { demands } else { &[] };
         let allocation = allocator.allocate(now, budget, demands);
-        let choice = allocation.choices.first().copied();
+        let calm = is_calm(now, estimator, peer.params.max_receive_bps);
+        let settled = (allocation.choices.first())
+            .map(|choice| peer.bandwidth.settle(now, choice, &picture, calm));
+        let (choice, changed) = settled.unzip();
         view.share = view.line.then(|| share(&budget));
         let rung = match &choice {
             Some(choice) => chosen(choice, view.shape, budget.estimate),
@@ -238,7 +239,7 @@ impl Worker {
         let estimator = peer.session.subscriber.estimator_mut();
         estimator.set_wanted(allocation.wanted);
         self.set_rung(slot, rung);
-        if let Some(choice) = choice.filter(|choice| choice.changed) {
+        if let (Some(choice), Some(true)) = (choice, changed) {
             let bandwidth = &mut self.peers[slot].bandwidth;
             bandwidth.changes += 1;
             bandwidth.pauses += u64::from(choice.limited && rung.video.is_none());
@@ -297,9 +298,10 @@ impl Worker {
             room.forget_rung(rung);
             return;
         };
-        let nominal = self.codecs.ladder.of(rung).bitrate;
+        let ladder = &self.codecs.ladder;
+        let (least, nominal) = (ladder.least(rung.step), ladder.of(rung).bitrate);
         let now = room.bitrates.get(&rung).copied().unwrap_or(nominal);
-        if let (Some(bps), Some(bus)) = (bitrate(nominal, now, slowest), &room.bus) {
+        if let (Some(bps), Some(bus)) = (bitrate(least, nominal, now, slowest), &room.bus) {
             bus.set_bitrate(rung, bps);
             room.bitrates.insert(rung, bps);
         }
@@ -419,12 +421,12 @@ mod tests {
 
     #[test]
     fn an_encoder_follows_its_slowest_receiver_in_steps_and_no_further_than_it_can() {
-        assert_eq!(bitrate(400_000, 400_000, u64::MAX), None);
-        assert_eq!(bitrate(400_000, 400_000, 390_000), None);
-        assert_eq!(bitrate(400_000, 400_000, 340_000), Some(340_000));
-        assert_eq!(bitrate(400_000, 340_000, 330_000), None);
-        assert_eq!(bitrate(400_000, 340_000, 100_000), Some(280_000));
-        assert_eq!(bitrate(400_000, 390_000, 2_000_000), Some(400_000));
+        assert_eq!(bitrate(280_000, 400_000, 400_000, u64::MAX), None);
+        assert_eq!(bitrate(280_000, 400_000, 400_000, 390_000), None);
+        assert_eq!(bitrate(280_000, 400_000, 400_000, 340_000), Some(340_000));
+        assert_eq!(bitrate(280_000, 400_000, 340_000, 330_000), None);
+        assert_eq!(bitrate(280_000, 400_000, 340_000, 100_000), Some(280_000));
+        assert_eq!(bitrate(280_000, 400_000, 390_000, 2_000_000), Some(400_000));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::sfu::SenderClock;
 use crate::transport::{Identity, TransportError};
 use crate::worker::acceptor::Directory;
 use crate::worker::bandwidth::Bandwidth;
+use crate::worker::coalescing::Coalescing;
 use crate::worker::demux::{Demux, Slot};
 use crate::worker::figures::WorkerFigures;
 use crate::worker::load::Load;
@@ -178,6 +179,7 @@ impl Worker {
         let mut events = Events::with_capacity(POLL_EVENTS);
         let mut batch = ReceiveBatch::default();
         let mut readable = [true; Family::ALL.len()];
+        let mut coalescing = Coalescing::new(Instant::now());
         loop {
             let now = Instant::now();
             let queued = match self.drain_queues(now) {
@@ -211,10 +213,19 @@ impl Worker {
                     .clamp(TIMER_GRAIN, LONGEST_SLEEP)
             };
             let asleep = Instant::now();
+            let rest = coalescing
+                .rest(asleep)
+                .map_or(Duration::ZERO, |rest| rest.min(sleep));
+            if !rest.is_zero() {
+                std::thread::sleep(rest);
+            }
             // An interrupted poll is a short one.
-            let _ = self.poll.poll(&mut events, Some(sleep));
+            let _ = self.poll.poll(&mut events, Some(sleep - rest));
             if !sleep.is_zero() {
                 self.shares.rest(asleep.elapsed());
+            }
+            if !events.is_empty() {
+                coalescing.woken(Instant::now());
             }
             for event in &events {
                 match event.token() {

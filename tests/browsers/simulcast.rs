@@ -1,12 +1,15 @@
 //! One browser sends its camera in three sizes, another is switched among them.
+//!
+//! Firefox sends VP8 here: its H.264 is a plug-in that it fetches from its maker.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::sending::WITHOUT_H264;
 use crate::support::eventually;
 use crate::support::media::{Camera, RED};
-use crate::support::person::Person;
+use crate::support::person::{Person, of_kind};
 use crate::support::server::Server;
 use crate::{LOW_VOICE, alone};
 
@@ -18,6 +21,8 @@ const STILL_SLACK: Duration = Duration::from_millis(500);
 const ALL_LAYERS: Duration = Duration::from_secs(40);
 /// From the wish to another size until its pictures are shown.
 const SWITCH: Duration = Duration::from_secs(5);
+/// Until everybody sees and hears.
+const EFFECT: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_viewer_moves_among_three_sizes_without_a_freeze_and_only_the_wanted_one_is_asked() {
@@ -27,6 +32,49 @@ async fn a_viewer_moves_among_three_sizes_without_a_freeze_and_only_the_wanted_o
         Person::open(&server, "room_id=layers", Camera::hd(RED), LOW_VOICE),
         Person::viewer(&server, "room_id=layers"),
     );
+    a_viewer_moves_among_three_sizes(&anna, &viewer).await;
+    viewer.close_in_good_order().await;
+    anna.close_in_good_order().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn firefox_sends_three_sizes_of_vp8_and_talks_with_chromium() {
+    let _turn = alone().await;
+    let server = Server::start(&[]).await;
+    let room = "room_id=firefox";
+    let (fox, viewer) = tokio::join!(
+        Person::in_firefox(&server, room),
+        Person::viewer(&server, room),
+    );
+    a_viewer_moves_among_three_sizes(&fox, &viewer).await;
+    viewer.sees_and_hears(1, EFFECT).await;
+    let seen = viewer.inbound().await;
+    let codecs: Vec<&Value> = of_kind(&seen, "video").map(|t| &t["codec"]).collect();
+    assert_eq!(codecs, ["video/VP8"]);
+    viewer.close_in_good_order().await;
+
+    let anna = Person::open(&server, room, Camera::small(RED), LOW_VOICE).await;
+    anna.browser.eval(WITHOUT_H264, vec![]).await;
+    anna.join().await;
+    tokio::join!(
+        fox.sees_and_hears(1, EFFECT),
+        anna.sees_and_hears(1, EFFECT),
+    );
+    let tile = Person::tile_of(&anna.id().await);
+    let [[red, green, blue]] = fox.browser.pixels(&tile, &[(0.5, 0.5)]).await[..] else {
+        panic!("one pixel");
+    };
+    assert!(red > 150 && green < 90 && blue < 90, "{red} {green} {blue}");
+    fox.sees_move(20).await;
+    let complaints = fox.complaints().await;
+    assert!(complaints.is_empty(), "{complaints:?}");
+    anna.close_in_good_order().await;
+    // Whoever closes the page has left.
+    fox.browser.close().await;
+}
+
+/// Moves the viewer up and down the sizes that `anna` sends.
+async fn a_viewer_moves_among_three_sizes(anna: &Person, viewer: &Person) {
     // No larger layer is forwarded than its tile shows.
     viewer.browser.resize(1600, 1000).await;
     viewer.start().await;
@@ -36,7 +84,7 @@ async fn a_viewer_moves_among_three_sizes_without_a_freeze_and_only_the_wanted_o
         .wait(&format!("document.querySelector({tile:?})"))
         .await;
     viewer.watches(&tile).await;
-    all_sizes_are_sent(&anna).await;
+    all_sizes_are_sent(anna).await;
     viewer.sees_width(1280, ALL_LAYERS).await;
 
     for (quality, width, rid) in [
@@ -45,8 +93,8 @@ async fn a_viewer_moves_among_three_sizes_without_a_freeze_and_only_the_wanted_o
         ("high", 1280, "f"),
         ("low", 320, "q"),
     ] {
-        all_sizes_are_sent(&anna).await;
-        let before = asked(&anna).await;
+        all_sizes_are_sent(anna).await;
+        let before = asked(anna).await;
         let script = "const s = window.__seen; s.still = 0; s.last = performance.now(); \
                       talksy.socket.send(JSON.stringify({ type: 'switch_quality', data: arguments[0] }));";
         viewer.browser.eval(script, vec![quality.into()]).await;
@@ -57,7 +105,7 @@ async fn a_viewer_moves_among_three_sizes_without_a_freeze_and_only_the_wanted_o
         println!("figure longest_still_to_{quality}_ms {still:.0} ms");
         let longest = (STILL + STILL_SLACK).as_secs_f64() * 1000.0;
         assert!(still < longest, "{still} ms without a picture");
-        for (other, count) in asked(&anna).await {
+        for (other, count) in asked(anna).await {
             let more = count - before[&other];
             if other == rid {
                 assert!(more >= 1, "{rid} was asked for a keyframe");
@@ -66,8 +114,6 @@ async fn a_viewer_moves_among_three_sizes_without_a_freeze_and_only_the_wanted_o
             }
         }
     }
-    viewer.close_in_good_order().await;
-    anna.close_in_good_order().await;
 }
 
 /// Waits until frames of all three sizes come at the same time: a browser under load leaves the best one out for a while.

@@ -13,16 +13,14 @@ use crate::support::server::Server;
 
 /// Longest time without a new picture on a good link, whatever others do.
 const FREEZE: Duration = Duration::from_millis(500);
-/// And on the slow one. It should be 500 ms too: 270 to 480 ms are seen at 300 kbit/s, but at 120, of which sound takes
-/// half, the picture stands for 0.5 to 0.8 s, and was then paused for six. Until that is mended, this only tells it from a
-/// picture that never comes back; the figure is printed.
-const FREEZE_AT_A_CAP: Duration = Duration::from_millis(8000);
+/// And on the slow one: the smallest rung has a picture in 200 ms, and the freeze begins where the next one is missing.
+const FREEZE_AT_A_CAP: Duration = Duration::from_millis(700);
 /// Of the time in which processes wait for a processor, what the longest pause may be longer for that.
 const BUSY: f64 = 0.5;
 /// Until both see the largest rung, and until the one sees it again.
 const RISES_WITHIN: Duration = Duration::from_secs(15);
 /// Until a rung that fits a slow link is seen.
-const FALLS_WITHIN: Duration = Duration::from_secs(15);
+const FALLS_WITHIN: Duration = Duration::from_secs(5);
 /// How long each state of the link is watched after that.
 const WATCHED: Duration = Duration::from_secs(3);
 

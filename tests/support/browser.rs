@@ -1,4 +1,4 @@
-//! One headless Chromium with a camera and a microphone of its own, driven through chromedriver.
+//! One headless browser with a camera and a microphone of its own: Chromium, driven through chromedriver, or Firefox.
 
 use fantoccini::error::CmdError;
 use fantoccini::wd::{TimeoutConfiguration, WebDriverCompatibleCommand};
@@ -13,6 +13,7 @@ use talksy_unit::demo::Sound;
 use tempfile::TempDir;
 
 use super::analysis::Recording;
+use super::bidi::Bidi;
 use super::media::{Camera, write_wav};
 use super::network::namespace::Namespace;
 use super::process::{Process, end_marked, free_port};
@@ -48,10 +49,18 @@ pub struct Devices {
 
 /// A running browser with one page. Dropping it ends its processes and removes its files.
 pub struct Browser {
-    client: Client,
-    // After the client: chromedriver goes when the session is no longer wanted.
-    driver: Process,
+    driver: Driver,
     folder: TempDir,
+}
+
+/// The way into a browser.
+enum Driver {
+    Chromium {
+        client: Client,
+        // After the client: chromedriver goes when the session is no longer wanted.
+        driver: Process,
+    },
+    Firefox(Box<Bidi>),
 }
 
 impl Browser {
@@ -63,16 +72,23 @@ impl Browser {
         Self::launch(devices, None).await
     }
 
+    /// Starts Firefox, with the test picture and the tone that it makes itself.
+    ///
+    /// # Panics
+    /// When it is missing or does not come up.
+    pub async fn start_firefox() -> Self {
+        let folder = folder();
+        let driver = Driver::Firefox(Box::new(Bidi::start(folder.path(), page::HOOKS).await));
+        Browser { driver, folder }
+    }
+
     /// As [`Browser::start`], but inside a namespace, where the pages of `origin` may use the camera as well.
     pub async fn start_in(devices: &Devices, place: &Arc<Namespace>, origin: &str) -> Self {
         Self::launch(devices, Some((place, origin))).await
     }
 
     async fn launch(devices: &Devices, place: Option<(&Arc<Namespace>, &str)>) -> Self {
-        let folder = tempfile::Builder::new()
-            .prefix("talksy-browser-")
-            .tempdir()
-            .unwrap();
+        let folder = folder();
         let driver_port = free_port();
         let mut command = Command::new("chromedriver");
         command.arg(format!("--port={driver_port}"));
@@ -97,13 +113,10 @@ impl Browser {
             builder.connect(&address).await
         })
         .await;
-        let browser = Browser {
-            client,
-            driver,
-            folder,
-        };
         let timeouts = TimeoutConfiguration::new(Some(SCRIPT_TIMEOUT), None, None);
-        browser.client.update_timeouts(timeouts).await.unwrap();
+        client.update_timeouts(timeouts).await.unwrap();
+        let driver = Driver::Chromium { client, driver };
+        let browser = Browser { driver, folder };
         browser
             .devtools(
                 "Page.addScriptToEvaluateOnNewDocument",
@@ -115,7 +128,10 @@ impl Browser {
 
     /// Opens an address.
     pub async fn goto(&self, url: &str) {
-        self.client.goto(url).await.unwrap();
+        match &self.driver {
+            Driver::Chromium { client, .. } => client.goto(url).await.unwrap(),
+            Driver::Firefox(bidi) => bidi.goto(url).await,
+        }
     }
 
     /// Runs the body of a function with `arguments`; what it returns.
@@ -128,8 +144,14 @@ impl Browser {
             .unwrap_or_else(|e| panic!("{script}\n{e}"))
     }
 
-    async fn try_eval(&self, script: &str, arguments: Vec<Value>) -> Result<Value, CmdError> {
-        self.client.execute(script, arguments).await
+    async fn try_eval(&self, script: &str, arguments: Vec<Value>) -> Result<Value, String> {
+        match &self.driver {
+            Driver::Chromium { client, .. } => {
+                let value = client.execute(script, arguments).await;
+                value.map_err(|e: CmdError| e.to_string())
+            }
+            Driver::Firefox(bidi) => bidi.eval(script, arguments).await,
+        }
     }
 
     /// Runs the body of a function whose last argument is the callback for its result.
@@ -137,7 +159,13 @@ impl Browser {
     /// # Panics
     /// When the script throws, takes longer than a minute or gives `{error}`.
     pub async fn eval_async(&self, script: &str, arguments: Vec<Value>) -> Value {
-        let value = self.client.execute_async(script, arguments).await;
+        let value = match &self.driver {
+            Driver::Chromium { client, .. } => {
+                let value = client.execute_async(script, arguments).await;
+                value.map_err(|e| e.to_string())
+            }
+            Driver::Firefox(bidi) => bidi.eval_async(script, arguments).await,
+        };
         let value = value.unwrap_or_else(|e| panic!("{script}\n{e}"));
         if let Some(error) = value.get("error").and_then(Value::as_str) {
             panic!("{script}\n{error}");
@@ -167,10 +195,7 @@ impl Browser {
             &format!("a picture in {selector}"),
             Duration::from_secs(10),
             async || {
-                let value = self
-                    .try_eval(page::PIXELS, arguments.clone())
-                    .await
-                    .map_err(|e| e.to_string())?;
+                let value = self.try_eval(page::PIXELS, arguments.clone()).await?;
                 serde_json::from_value(value).map_err(|e| e.to_string())
             },
         )
@@ -207,12 +232,18 @@ impl Browser {
 
     /// A picture of the page as PNG.
     pub async fn screenshot(&self) -> Vec<u8> {
-        self.client.screenshot().await.unwrap()
+        match &self.driver {
+            Driver::Chromium { client, .. } => client.screenshot().await.unwrap(),
+            Driver::Firefox(bidi) => bidi.screenshot().await,
+        }
     }
 
     /// Sets the size of the window.
     pub async fn resize(&self, width: u32, height: u32) {
-        self.client.set_window_size(width, height).await.unwrap();
+        match &self.driver {
+            Driver::Chromium { client, .. } => client.set_window_size(width, height).await.unwrap(),
+            Driver::Firefox(bidi) => bidi.resize(width, height).await,
+        }
     }
 
     /// What the page has written to its console since the last call, errors that nobody caught included.
@@ -235,8 +266,10 @@ impl Browser {
     }
 
     async fn command(&self, path: &'static str, body: Value) -> Value {
-        let command = DriverCommand { path, body };
-        let answer = self.client.issue_cmd(command).await;
+        let Driver::Chromium { client, .. } = &self.driver else {
+            panic!("Firefox knows no {path}");
+        };
+        let answer = client.issue_cmd(DriverCommand { path, body }).await;
         answer.unwrap_or_else(|e| panic!("{path}: {e}"))
     }
 
@@ -247,16 +280,32 @@ impl Browser {
 
     /// Closes the page as a user does, and the browser with it.
     pub async fn close(self) {
-        let _ = self.client.clone().close().await;
+        match &self.driver {
+            Driver::Chromium { client, .. } => {
+                let _ = client.clone().close().await;
+            }
+            Driver::Firefox(bidi) => bidi.close().await,
+        }
     }
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        self.driver.terminate(Duration::from_secs(2));
+        match &mut self.driver {
+            Driver::Chromium { driver, .. } => {
+                driver.terminate(Duration::from_secs(2));
+            }
+            Driver::Firefox(bidi) => bidi.end(),
+        }
         // A session that was not closed leaves its Chromium behind.
         end_marked(&self.mark());
     }
+}
+
+/// For its profile and its devices; its name marks its processes.
+fn folder() -> TempDir {
+    let folder = tempfile::Builder::new().prefix("talksy-browser-").tempdir();
+    folder.unwrap()
 }
 
 fn text(value: &Value) -> &str {

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod analysis;
+pub mod bidi;
 pub mod browser;
 pub mod call;
 pub mod firewall;

@@ -1,7 +1,7 @@
 //! JavaScript that the tests run in pages. All of it works on any page: what it needs is hooked in before the page loads.
 
 /// Runs before every page: keeps the page's peer connections, counts what the signalling brings and watches the pictures of every
-/// video track that arrives, in `__bench`. Moments there are milliseconds of the machine's clock, so those of two browsers compare.
+/// video track that arrives (where a page can: not in Firefox), in `__bench`. Moments there are milliseconds of the machine's clock, so those of two browsers compare.
 pub const HOOKS: &str = r#"
 (() => {
   const bench = { pcs: [], remoteOffers: 0, remoteAnswers: 0, localOffers: 0, messages: {}, last: {}, sockets: [],
@@ -11,7 +11,7 @@ pub const HOOKS: &str = r#"
   const watch = async (event) => {
     const { track } = event, seen = { kind: track.kind, id: track.id, stream: event.streams[0]?.id ?? null, first: null, last: null, frames: 0, longest: 0, heights: {} };
     bench.tracks.push(seen);
-    if (track.kind !== 'video') return;
+    if (track.kind !== 'video' || !window.MediaStreamTrackProcessor) return;
     const reader = new MediaStreamTrackProcessor({ track }).readable.getReader();
     for (;;) {
       const { done, value } = await reader.read();

@@ -50,6 +50,11 @@ impl Person {
         Self::at(server, &format!("{query}&publish=0"), None, None).await
     }
 
+    /// Opens the page in Firefox, which has a camera and a tone of its own.
+    pub async fn in_firefox(server: &Server, query: &str) -> Self {
+        Self::visit(Browser::start_firefox().await, &server.page(query), None).await
+    }
+
     /// Opens a page at any address, e.g. behind a bad network.
     pub async fn open_at(url: &str, camera: Camera, sound: Sound) -> Self {
         Self::at_url(url, Some(camera), Some(sound)).await

@@ -44,16 +44,7 @@ impl Vad {
 
     /// Takes in 20 ms and returns the probability that they hold voice, 0 to 1: up at once, down over some 50 ms.
     pub fn update(&mut self, frame: &Frame) -> f32 {
-        for three in frame.as_chunks::<DECIMATION>().0 {
-            // A mean of three is a coarse filter; the detector's features do not need a better one.
-            let mean = three.iter().sum::<f32>() / DECIMATION as f32;
-            self.pending[self.len] = if mean.is_finite() {
-                mean.clamp(-1.0, 1.0)
-            } else {
-                0.0
-            };
-            self.len += 1;
-        }
+        self.take(frame);
         let mut verdict: Option<f32> = None;
         while self.len >= CHUNK {
             let probability = self.detector.predict_f32(&self.pending[..CHUNK]);

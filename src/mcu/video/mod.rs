@@ -40,7 +40,7 @@ pub use decoder::{DecodeDrop, MAX_RESTARTS, Unit};
 pub use job::{DECODE_INTERVAL, FEED_PACKETS, Fed, Feed};
 pub use overload::{CALM, Load, Overload, PATIENCE};
 use rung::Rung;
-pub use rung::{KEYFRAME_WINDOW, LEAST_BITRATE, NEWCOMER_WINDOW, STILL_INTERVAL};
+pub use rung::{KEYFRAME_WINDOW, NEWCOMER_WINDOW, STILL_INTERVAL};
 pub use source::{CAMERA_TIMEOUT, KEYFRAME_WISH_INTERVAL, SCREEN_TIMEOUT, SOURCE_QUEUE};
 use source::{Intake, Source};
 
@@ -408,9 +408,11 @@ impl VideoMix {
         }
     }
 
-    /// What a rung's encoder is to make, bit/s, within [`LEAST_BITRATE`] and what the ladder says. A rung that opens
+    /// What a rung's encoder is to make, bit/s, within [`Ladder::least`] and what the ladder says. A rung that opens
     /// later begins with what the ladder says.
     pub fn set_bitrate(&mut self, rung: VideoRung, bps: u32) {
+        let (least, nominal) = (self.ladder.least(rung.step), self.ladder.of(rung).bitrate);
+        let bps = bps.clamp(least, nominal);
         if let Some(rung) = self.rung_mut(rung)
             && !rung.set_bitrate(bps)
         {

@@ -16,10 +16,6 @@ pub const NEWCOMER_WINDOW: Duration = Duration::from_millis(150);
 /// broken line.
 pub const STILL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How far a rung's bit rate may fall for the sake of a slow listener, as a part of what the ladder says. Who cannot
-/// follow that moves to the rung below.
-pub const LEAST_BITRATE: f64 = 0.7;
-
 pub(super) struct Rung {
     id: VideoRung,
     config: EncoderConfig,
@@ -96,10 +92,8 @@ impl Rung {
         self.compositor.seat_like(&other.compositor, scene);
     }
 
-    /// Within [`LEAST_BITRATE`] and what the ladder says. False when the encoder refuses.
+    /// What its encoder is to make, bit/s. False when that refuses.
     pub(super) fn set_bitrate(&mut self, bps: u32) -> bool {
-        let nominal = self.config.bitrate;
-        let bps = bps.clamp((f64::from(nominal) * LEAST_BITRATE) as u32, nominal);
         self.bitrate = bps;
         self.encoder.set_bitrate(bps).is_ok()
     }

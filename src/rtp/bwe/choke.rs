@@ -8,8 +8,11 @@ use std::collections::VecDeque;
 
 /// Arrivals that are remembered.
 const LATEST: usize = 24;
-/// They are looked at over at least this time of arrival, µs.
+/// They are looked at over at least this time of arrival, µs,
 const SPAN: i64 = 60_000;
+/// and over at least so many bytes: what shares the link without being numbered (signalling, data channels) is small beside
+/// them.
+const BYTES: u32 = 2_000;
 /// Of which the queue has to have grown by this part.
 const GROWTH: f64 = 0.5;
 /// The queue of the newest packet is longer than usual by this, ms; and that of the two before it by this.
@@ -73,7 +76,7 @@ impl Choke {
         let mut bytes = 0;
         for packet in self.latest.iter().rev() {
             let took = newest.at - packet.at;
-            if took >= SPAN {
+            if took >= SPAN && bytes >= BYTES {
                 let grown = took - (newest.sent - packet.sent);
                 let chokes = grown as f64 >= GROWTH * took as f64;
                 return chokes.then(|| f64::from(bytes) * 8e6 / took as f64);
