@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// RTP packets a second in the long run, and at once after a rest. 4 Mbit/s of simulcast are 450 packets, with
 /// retransmissions, probes at twice the rate and a voice about 1200; this is 38 Mbit/s of full packets.
-const MEDIA: (u32, u32) = (4000, 2000);
+const MEDIA: (u32, u32) = (4000, 1000);
 /// RTCP packets: a viewer of 25 pictures on a bad line sends up to 50 NACKs a second for each.
 const REPORTS: (u32, u32) = (2000, 1000);
 /// STUN: checks come fifty times a second at most, and seldom once the path stands.

@@ -58,6 +58,16 @@ impl BandwidthCounters {
     }
 }
 
+/// A choice as it is carried out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settled {
+    pub(super) choice: Choice,
+    /// Its target is the first, or other than before.
+    pub(super) moved: bool,
+    /// Something that the client is told.
+    pub(super) changed: bool,
+}
+
 /// One peer's part of it.
 #[derive(Debug)]
 pub struct Bandwidth {
@@ -125,14 +135,14 @@ impl Bandwidth {
     }
 
     /// What becomes of a choice: a pause for want of bandwidth has to wait, with the lowest layer until then; for ever where
-    /// the link is `calm`. Whether it is other than before.
+    /// the link is `calm`.
     pub(super) fn settle(
         &mut self,
         now: Instant,
         choice: &Choice,
         demand: &Demand,
         calm: bool,
-    ) -> (Choice, bool) {
+    ) -> Settled {
         let mut choice = *choice;
         let before = self.targets.get(&choice.sender).copied();
         if choice.target == Target::Paused && choice.limited {
@@ -160,8 +170,11 @@ impl Bandwidth {
             self.short.remove(&choice.sender);
         }
         self.targets.insert(choice.sender, choice.target);
-        let changed = before.map_or(choice.changed, |before| before != choice.target);
-        (choice, changed)
+        Settled {
+            choice,
+            moved: before != Some(choice.target),
+            changed: before.map_or(choice.changed, |before| before != choice.target),
+        }
     }
 
     /// Whether the link's class has changed. `limited`: something does not get what it could use.
@@ -247,13 +260,9 @@ impl Worker {
         let tiles = &mut peer.bandwidth.tiles;
         tiles.retain(|key, _| peer.receiving.tracks.contains_key(key));
         for ((choice, demand), key) in allocation.choices.iter().zip(&demands).zip(&tracks) {
-            let before = self.peers[slot]
-                .bandwidth
-                .targets
-                .get(&choice.sender)
-                .copied();
-            let (choice, changed) = self.peers[slot].bandwidth.settle(now, choice, demand, calm);
-            self.carry_out(now, slot, *key, (choice, changed), before);
+            let bandwidth = &mut self.peers[slot].bandwidth;
+            let settled = bandwidth.settle(now, choice, demand, calm);
+            self.carry_out(now, slot, *key, settled);
         }
         allocation.choices.iter().any(|choice| choice.limited)
     }
@@ -302,23 +311,17 @@ impl Worker {
         wishes
     }
 
-    fn carry_out(
-        &mut self,
-        now: Instant,
-        slot: Slot,
-        key: TrackKey,
-        (choice, changed): (Choice, bool),
-        before: Option<Target>,
-    ) {
+    fn carry_out(&mut self, now: Instant, slot: Slot, key: TrackKey, settled: Settled) {
+        let choice = settled.choice;
         let peer = &mut self.peers[slot];
         let room = peer.room;
-        if before != Some(choice.target) {
+        if settled.moved {
             let subscriber = &mut peer.session.subscriber;
             if let Some(layer) = subscriber.set_target(choice.sender, choice.target) {
                 self.request_keyframe(now, room, key, layer);
             }
         }
-        if changed {
+        if settled.changed {
             let bandwidth = &mut self.peers[slot].bandwidth;
             bandwidth.changes += 1;
             bandwidth.pauses += u64::from(choice.limited && choice.target == Target::Paused);
@@ -429,26 +432,30 @@ mod tests {
         let mut link = Bandwidth::new(begin);
         let (paused, demand) = (choice(Target::Paused, true), camera(3));
         link.settle(begin, &choice(Target::BEST, false), &demand, false);
-        let (kept, changed) = link.settle(begin, &paused, &demand, false);
-        assert!(changed && kept.bitrate == 150_000, "{kept:?}");
+        let kept = link.settle(begin, &paused, &demand, false);
+        assert!(kept.changed && kept.choice.bitrate == 150_000, "{kept:?}");
         assert!(matches!(
-            kept.target,
+            kept.choice.target,
             Target::UpTo {
                 layer: Layer(0),
                 ..
             }
         ));
         let early = begin + PATIENCE - Duration::from_millis(1);
-        let (_, changed) = link.settle(early, &paused, &demand, false);
+        let changed = link.settle(early, &paused, &demand, false).changed;
         assert!(!changed, "told once");
         // It fits again for a moment: the time begins anew.
         link.settle(early, &choice(Target::BEST, false), &demand, false);
-        let (kept, _) = link.settle(begin + PATIENCE, &paused, &demand, false);
+        let kept = link
+            .settle(begin + PATIENCE, &paused, &demand, false)
+            .choice;
         assert_ne!(kept.target, Target::Paused);
         let late = begin + 2 * PATIENCE;
-        let (gone, changed) = link.settle(late, &paused, &demand, false);
-        assert!(changed && gone.target == Target::Paused);
-        let (_, changed) = link.settle(late + PATIENCE, &paused, &demand, false);
+        let gone = link.settle(late, &paused, &demand, false);
+        assert!(gone.changed && gone.choice.target == Target::Paused);
+        let changed = link
+            .settle(late + PATIENCE, &paused, &demand, false)
+            .changed;
         assert!(!changed, "and stays so");
     }
 
@@ -460,19 +467,21 @@ mod tests {
         link.settle(begin, &choice(Target::BEST, false), &demand, true);
         link.settle(begin, &paused, &demand, false);
         let calm = begin + 4 * PATIENCE;
-        let (kept, _) = link.settle(calm, &paused, &demand, true);
+        let kept = link.settle(calm, &paused, &demand, true).choice;
         assert_ne!(kept.target, Target::Paused);
         let early = calm + PATIENCE - Duration::from_millis(1);
-        let (kept, _) = link.settle(early, &paused, &demand, false);
+        let kept = link.settle(early, &paused, &demand, false).choice;
         assert_ne!(
             kept.target,
             Target::Paused,
             "the time begins with the queue"
         );
-        let (gone, _) = link.settle(calm + PATIENCE, &paused, &demand, false);
+        let gone = link.settle(calm + PATIENCE, &paused, &demand, false).choice;
         assert_eq!(gone.target, Target::Paused);
         // And what is paused stays so: a link that carries nothing is always calm.
-        let (gone, _) = link.settle(calm + 2 * PATIENCE, &paused, &demand, true);
+        let gone = link
+            .settle(calm + 2 * PATIENCE, &paused, &demand, true)
+            .choice;
         assert_eq!(gone.target, Target::Paused);
     }
 
@@ -482,13 +491,16 @@ mod tests {
         let mut link = Bandwidth::new(begin);
         let demand = camera(1);
         link.settle(begin, &choice(Target::BEST, false), &demand, false);
-        let (kept, changed) = link.settle(begin, &choice(Target::Paused, true), &demand, false);
-        assert!(!changed && kept.target == Target::BEST, "{kept:?}");
-        let (hidden, changed) = link.settle(begin, &choice(Target::Paused, false), &demand, false);
-        assert!(changed && hidden.target == Target::Paused);
+        let kept = link.settle(begin, &choice(Target::Paused, true), &demand, false);
+        assert!(
+            !kept.changed && kept.choice.target == Target::BEST,
+            "{kept:?}"
+        );
+        let hidden = link.settle(begin, &choice(Target::Paused, false), &demand, false);
+        assert!(hidden.changed && hidden.choice.target == Target::Paused);
         // Nor is what never flowed begun for that.
         let mut link = Bandwidth::new(begin);
-        let (first, changed) = link.settle(begin, &choice(Target::Paused, true), &demand, false);
-        assert!(changed && first.target == Target::Paused);
+        let first = link.settle(begin, &choice(Target::Paused, true), &demand, false);
+        assert!(first.changed && first.choice.target == Target::Paused);
     }
 }

@@ -299,7 +299,7 @@ impl Worker {
         };
         let work = subscribers.len() as u32 + 1;
         if let Some(room) = self.rooms.get_mut(&track.room)
-            && !room.share.take(work)
+            && !room.share.take(now, work)
         {
             self.counters.over_share += 1;
             return;

@@ -7,7 +7,7 @@ use crate::mcu::audio::AudioRung;
 use crate::mcu::bus::Rung;
 use crate::mcu::ladder::{Ladder, Shape, VideoRung};
 use crate::sfu::{Budget, Choice, Demand, Layer, LayerFigures, Target, VIDEO_OVERHEAD};
-use crate::worker::bandwidth::{INTERVAL, is_calm};
+use crate::worker::bandwidth::{INTERVAL, Settled, is_calm};
 use crate::worker::demux::Slot;
 use crate::worker::state::Receiving;
 use crate::worker::thread::Worker;
@@ -227,7 +227,7 @@ impl Worker {
         let calm = is_calm(now, estimator, peer.params.max_receive_bps);
         let settled = (allocation.choices.first())
             .map(|choice| peer.bandwidth.settle(now, choice, &picture, calm));
-        let (choice, changed) = settled.unzip();
+        let choice = settled.map(|settled| settled.choice);
         view.share = view.line.then(|| share(&budget));
         let rung = match &choice {
             Some(choice) => chosen(choice, view.shape, budget.estimate),
@@ -239,7 +239,7 @@ impl Worker {
         let estimator = peer.session.subscriber.estimator_mut();
         estimator.set_wanted(allocation.wanted);
         self.set_rung(slot, rung);
-        if let (Some(choice), Some(true)) = (choice, changed) {
+        if let Some(Settled { choice, .. }) = settled.filter(|settled| settled.changed) {
             let bandwidth = &mut self.peers[slot].bandwidth;
             bandwidth.changes += 1;
             bandwidth.pauses += u64::from(choice.limited && rung.video.is_none());

@@ -17,34 +17,67 @@ const AIM: f64 = 0.8;
 /// How fast limits rise again.
 const RISE: f64 = 1.05;
 /// No limit is below this: a few voices.
-const LEAST: u32 = 100;
+const LEAST: f64 = 100.0;
+/// What is limited may be used as time goes by, and this part of a window's at once (more, where one packet goes to so many):
+/// all of it at once would stand before the other rooms for half a window.
+const AT_ONCE: f64 = 0.05;
+
+/// What a room may use: so much in a window, as time goes by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Limit {
+    work: f64,
+    /// Of it, what may be used at once.
+    left: f64,
+    at: Instant,
+}
+
+impl Limit {
+    fn take(&mut self, now: Instant, work: u32) -> bool {
+        let passed = now.saturating_duration_since(self.at);
+        let more = self.work * passed.div_duration_f64(WINDOW);
+        self.left = (self.left + more).min((self.work * AT_ONCE).max(work.into()));
+        self.at = now;
+        let may = self.left >= f64::from(work);
+        if may {
+            self.left -= f64::from(work);
+        }
+        may
+    }
+}
 
 /// What one room has used and may use in a window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Share {
     used: u32,
     refused: u32,
-    limit: Option<u32>,
+    limit: Option<Limit>,
 }
 
 impl Share {
     /// Whether the room may have this much more work done; if so, it is counted.
-    pub fn take(&mut self, work: u32) -> bool {
-        let used = self.used.saturating_add(work);
-        if self.limit.is_some_and(|limit| used > limit) {
-            self.refused = self.refused.saturating_add(work);
-            return false;
-        }
-        self.used = used;
-        true
+    pub fn take(&mut self, now: Instant, work: u32) -> bool {
+        let limit = self.limit.as_mut();
+        let may = limit.is_none_or(|limit| limit.take(now, work));
+        let sum = if may {
+            &mut self.used
+        } else {
+            &mut self.refused
+        };
+        *sum = sum.saturating_add(work);
+        may
     }
 
     fn wanted(&self) -> u64 {
         u64::from(self.used) + u64::from(self.refused)
     }
 
-    fn begin(&mut self, limit: Option<f64>) {
-        let limit = limit.map(|limit| (limit as u32).max(LEAST));
+    fn begin(&mut self, now: Instant, limit: Option<f64>) {
+        let before = self.limit;
+        let limit = limit.map(|work| Limit {
+            work: work.max(LEAST),
+            left: before.map_or(0.0, |before| before.left),
+            at: before.map_or(now, |before| before.at),
+        });
         *self = Share {
             limit,
             ..Share::default()
@@ -98,7 +131,7 @@ impl Shares {
         if self.restless < patience || rooms.len() < 2 {
             for room in rooms {
                 let limit = room.limit.filter(|_| room.refused > 0);
-                room.begin(limit.map(|limit| f64::from(limit) * RISE));
+                room.begin(now, limit.map(|limit| limit.work * RISE));
             }
             return;
         }
@@ -106,7 +139,7 @@ impl Shares {
         let level = level(&mut rooms, done as f64 * AIM);
         for room in rooms {
             let above = room.wanted() as f64 > level;
-            room.begin(above.then_some(level * scale));
+            room.begin(now, above.then_some(level * scale));
         }
     }
 }
@@ -154,7 +187,8 @@ mod tests {
             let mut got = vec![0; self.rooms.len()];
             for _ in 0..windows {
                 for (sum, (wanted, share)) in got.iter_mut().zip(&mut self.rooms) {
-                    *sum += (0..*wanted).filter(|_| share.take(1)).count() as u32;
+                    let at = |n: u32| self.now + WINDOW.mul_f64(f64::from(n) / f64::from(*wanted));
+                    *sum += (0..*wanted).filter(|n| share.take(at(*n), 1)).count() as u32;
                 }
                 let done: u32 = self.rooms.iter().map(|(_, share)| share.used).sum();
                 // What is too much takes longer.
@@ -194,6 +228,18 @@ mod tests {
         flooded.rooms[2].0 = 3000;
         flooded.run(10);
         assert_eq!(flooded.run(10), [300, 2000, 3000], "the limit is gone");
+    }
+
+    #[test]
+    fn what_is_limited_is_spread_over_the_window() {
+        let mut flooded = Bench::new(&[300, 100_000]);
+        flooded.run(10);
+        let (now, share) = (flooded.now, &mut flooded.rooms[1].1);
+        let mut take = |at: Duration| (0..100_000).filter(|_| share.take(now + at, 1)).count();
+        let parts = [0, 50, 100].map(|millis| take(Duration::from_millis(millis)));
+        let whole: usize = parts.iter().sum();
+        assert!(20 * parts[0] <= whole + 20, "{parts:?}");
+        assert!(parts[1].abs_diff(parts[2]) <= 1, "{parts:?}");
     }
 
     #[test]

@@ -40,6 +40,8 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 const TIMER_GRAIN: Duration = Duration::from_millis(1);
 /// Receive batches between two looks at commands and timers, so that a flood does not starve them.
 const BATCHES_PER_PASS: usize = 16;
+/// Nor does a pass go on for longer: a batch may be two thousand datagrams, each of them for hundreds of peers.
+const LONGEST_PASS: Duration = Duration::from_millis(5);
 /// Commands between two looks at the sockets: one offer takes up to a millisecond, and packets wait for it.
 const COMMANDS_PER_PASS: usize = 16;
 /// Outputs of the codec threads between two looks at the sockets.
@@ -268,6 +270,7 @@ impl Worker {
 
     /// Reads until the socket is empty or the pass is long enough; true: there may be more.
     fn receive(&mut self, family: Family, batch: &mut ReceiveBatch) -> bool {
+        let began = Instant::now();
         for _ in 0..BATCHES_PER_PASS {
             let more = self.socket.receive(family, batch);
             let now = batch.arrival();
@@ -277,6 +280,9 @@ impl Worker {
             self.flush();
             if !more {
                 return false;
+            }
+            if began.elapsed() > LONGEST_PASS {
+                break;
             }
         }
         true

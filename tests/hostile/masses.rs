@@ -10,6 +10,7 @@ use tokio::net::UdpSocket;
 use crate::support::call::Call;
 use crate::support::eventually;
 use crate::support::peer::Vp8Peer;
+use crate::support::person::Person;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
 use crate::{DEADLINE, room_of, stun};
@@ -171,6 +172,46 @@ fn impossible() -> Vec<Vec<u8>> {
         // A length far beyond the end.
         vec![0x81, 201, 0xff, 0xff, 0, 0, 0, 1],
     ]
+}
+
+/// Says as many texts on the page's data channel as it is told, each with a size that names a picture of its own.
+const CHATTER: &str = "
+const [channel] = __bench.channels;
+for (let n = 0; n < arguments[0]; n++)
+  channel.send(JSON.stringify({ type: 'video_size', data: { track_id: `picture ${n}`, width: 9, height: 9 } }));
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_floods_its_data_channel_is_held_to_its_allowance_beside_a_call() {
+    const TEXTS: u64 = 5000;
+    let server = Server::start(&[]).await;
+    let mut call = Call::start(&server, "call").await;
+    let page = Person::viewer(&server, "room_id=call&name=chatters").await;
+    page.join().await;
+    page.wait("__bench.channels[0]?.readyState === 'open'")
+        .await;
+    page.sees_move(10).await;
+    let before = server.resident_bytes();
+
+    page.browser.eval(CHATTER, vec![TEXTS.into()]).await;
+    page.wait("__bench.channels[0].bufferedAmount === 0").await;
+    // 200 pass at once, and 100 more in each second that it took; the rest is dropped when it comes.
+    eventually(
+        "what is too much is dropped",
+        DEADLINE,
+        async || match server.dropped("session", "flood_texts").await {
+            dropped if dropped > TEXTS / 2 => Ok(()),
+            dropped => Err(dropped),
+        },
+    )
+    .await;
+    call.is_undisturbed("5000 texts on a data channel").await;
+    let grown = server.resident_bytes().saturating_sub(before);
+    println!("figure hostile_texts_grown_mib {}", grown >> 20);
+    assert!(grown < GROWTH, "{grown} bytes");
+    // Whoever said too much is in the call as before.
+    page.sees_move(20).await;
+    page.close_in_good_order().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

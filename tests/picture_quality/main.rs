@@ -7,6 +7,7 @@ mod chain;
 mod film;
 mod measure;
 mod scenes;
+mod screen;
 
 use chain::{FPS, Seen, run};
 

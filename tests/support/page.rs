@@ -5,7 +5,7 @@
 pub const HOOKS: &str = r#"
 (() => {
   const bench = { pcs: [], remoteOffers: 0, remoteAnswers: 0, localOffers: 0, messages: {}, last: {}, sockets: [],
-                  tracks: [], firstOffer: null, now: () => performance.timeOrigin + performance.now() };
+                  tracks: [], channels: [], firstOffer: null, now: () => performance.timeOrigin + performance.now() };
   Object.defineProperty(window, '__bench', { value: bench });
   // Decoded pictures as they leave the decoder, whether an element shows them or not.
   const watch = async (event) => {
@@ -31,7 +31,12 @@ pub const HOOKS: &str = r#"
   if (open) devices.getUserMedia = wanted => open.call(devices, wanted.audio ? { ...wanted, audio: plain } : wanted);
   const Native = window.RTCPeerConnection;
   window.RTCPeerConnection = class extends Native {
-    constructor(...args) { super(...args); bench.pcs.push(this); this.addEventListener('track', watch); }
+    constructor(...args) {
+      super(...args);
+      bench.pcs.push(this);
+      this.addEventListener('track', watch);
+      this.addEventListener('datachannel', ({ channel }) => bench.channels.push(channel));
+    }
     setRemoteDescription(d) {
       if (d && d.type === 'offer') bench.remoteOffers++;
       if (d && d.type === 'answer') bench.remoteAnswers++;

@@ -477,8 +477,9 @@ impl AudioMix {
             };
             let joined = listener.hears != Some(mix);
             listener.hears = Some(mix);
-            self.streams
-                .want(mix, joined, past, &mut out.payloads, &mut self.counters);
+            let talks = matches!(mix, MixId::Minus(peer, _) if self.speaking.contains(&peer));
+            let (scratch, counters) = (&mut out.payloads, &mut self.counters);
+            (self.streams).want(mix, (joined, talks), past, scratch, counters);
         }
         self.streams.close_unwanted();
         let mixer = &self.mixer;

@@ -5,7 +5,7 @@ use talksy_mixer::audio::{FRAME_SAMPLES, Frame, SILENCE};
 
 use super::counters::AudioCounters;
 use super::{AudioMixConfig, AudioTick, EncodedAudio, MixId};
-use crate::mcu::codec::opus::{OpusEncoder, OpusError};
+use crate::mcu::codec::opus::{OpusEncoder, OpusError, OpusSettings};
 
 /// Frames of comfort noise that are encoded when the mix falls silent: from 200 ms of it receivers' decoders learn what they
 /// go on with by themselves.
@@ -104,22 +104,31 @@ impl Streams {
         }
     }
 
-    /// Notes that somebody hears `mix`; `joined`: it heard something else, or nothing, until now. A new stream's
-    /// encoder hears `past` first: what its listener heard in the tick before, if that is known.
+    /// Notes that somebody hears `mix`; `joined`: it heard something else, or nothing, until now; `talks`: it is theirs
+    /// alone, and they talk. A new stream's encoder hears `past` first: what its listener heard in the tick before, if
+    /// that is known.
     pub fn want(
         &mut self,
         mix: MixId,
-        joined: bool,
+        (joined, talks): (bool, bool),
         past: Option<&[f32]>,
         scratch: &mut Vec<u8>,
         counters: &mut AudioCounters,
     ) {
+        let settings = self.config.opus_of(mix.format().rung);
+        let settings = match talks {
+            true => settings.for_a_talker(),
+            false => settings,
+        };
         if let Some(stream) = self.streams.iter_mut().find(|stream| stream.mix == mix) {
             stream.wanted = true;
             stream.joined |= joined;
+            if stream.encoder.configure(settings).is_err() {
+                counters.unencodable += 1;
+            }
             return;
         }
-        match self.open(mix, past, scratch, counters) {
+        match self.open(mix, settings, past, scratch, counters) {
             Ok(stream) => self.streams.push(stream),
             Err(_) => counters.unencodable += 1,
         }
@@ -128,12 +137,13 @@ impl Streams {
     fn open(
         &mut self,
         mix: MixId,
+        settings: OpusSettings,
         past: Option<&[f32]>,
         scratch: &mut Vec<u8>,
         counters: &mut AudioCounters,
     ) -> Result<Stream, OpusError> {
         let format = mix.format();
-        let (settings, channels) = (self.config.opus_of(format.rung), format.channels());
+        let channels = format.channels();
         let spare = (self.spare.iter()).position(|encoder| encoder.channels() == channels);
         let mut encoder = match spare {
             Some(at) => self.spare.swap_remove(at),

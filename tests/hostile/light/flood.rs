@@ -15,10 +15,32 @@ use super::connection::Connection;
 use super::sdp::{AUDIO_SSRC, OPUS, PUBLISHED, VIDEO_SSRC};
 
 const TICK: Duration = Duration::from_millis(2);
-/// Of a tick: voice packets (30 000 a second), reports (10 000), checks (2000).
-const VOICES: usize = 60;
-const REPORTS: usize = 20;
-const CHECKS: usize = 4;
+
+/// What is sent in each tick of 2 ms.
+#[derive(Clone, Copy, Debug)]
+pub struct Amount {
+    /// Voice packets.
+    pub voices: usize,
+    /// RTCP packets.
+    pub reports: usize,
+    /// STUN requests.
+    pub checks: usize,
+}
+
+impl Amount {
+    /// 30 000 voice packets, 10 000 reports and 2000 checks a second.
+    pub const FLOOD: Amount = Amount {
+        voices: 60,
+        reports: 20,
+        checks: 4,
+    };
+    /// 3500 voice packets a second: all that a member may send.
+    pub const ALLOWED: Amount = Amount {
+        voices: 7,
+        reports: 0,
+        checks: 0,
+    };
+}
 const PAYLOAD: usize = 100;
 
 /// What was sent so far.
@@ -42,11 +64,12 @@ pub struct Flooder {
 
 impl Flooder {
     /// Begins at number `seq` of the voice.
-    pub fn start(connection: Connection, seq: u16, server: SocketAddr) -> Self {
+    pub fn start(connection: Connection, seq: u16, server: SocketAddr, amount: Amount) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let sent = Arc::new(Sent::default());
         let (stopped, counts) = (stop.clone(), sent.clone());
-        let thread = std::thread::spawn(move || flood(connection, seq, server, &stopped, &counts));
+        let thread =
+            std::thread::spawn(move || flood(connection, seq, server, amount, &stopped, &counts));
         Flooder { stop, sent, thread }
     }
 
@@ -57,7 +80,14 @@ impl Flooder {
     }
 }
 
-fn flood(mut c: Connection, mut seq: u16, to: SocketAddr, stop: &AtomicBool, sent: &Sent) {
+fn flood(
+    mut c: Connection,
+    mut seq: u16,
+    to: SocketAddr,
+    amount: Amount,
+    stop: &AtomicBool,
+    sent: &Sent,
+) {
     c.socket.set_nonblocking(true).unwrap();
     let state = UdpSocketState::new(UdpSockRef::from(&c.socket)).unwrap();
     // What the kernel refuses is not sent, and not counted.
@@ -76,19 +106,21 @@ fn flood(mut c: Connection, mut seq: u16, to: SocketAddr, stop: &AtomicBool, sen
     let mut due = Instant::now();
     while !stop.load(Ordering::Acquire) {
         let mut group = Vec::new();
-        for _ in 0..VOICES {
+        for _ in 0..amount.voices {
             voice(&mut c, seq, &mut group);
             seq = seq.wrapping_add(1);
         }
-        send(&c.socket, &group, VOICES, &sent.media);
+        send(&c.socket, &group, amount.voices, &sent.media);
         group.clear();
-        for _ in 0..REPORTS {
+        for _ in 0..amount.reports {
             let start = group.len();
             write::description(VIDEO_SSRC, "flood", &mut group);
             c.seal.seal_rtcp(&mut group, start).unwrap();
         }
-        send(&c.socket, &group, REPORTS, &sent.reports);
-        for _ in 0..CHECKS {
+        if amount.reports > 0 {
+            send(&c.socket, &group, amount.reports, &sent.reports);
+        }
+        for _ in 0..amount.checks {
             let check = c.ice.check();
             send(&c.socket, &check, 1, &sent.checks);
         }

@@ -12,7 +12,7 @@ mod delay;
 mod flood;
 
 pub use delay::{Listeners, Talker, percentile};
-pub use flood::{Flooder, begin_voice};
+pub use flood::{Amount, Flooder, begin_voice};
 
 use connection::{Connection, Identity, Local};
 use serde_json::{Value, json};
