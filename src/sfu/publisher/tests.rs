@@ -169,7 +169,7 @@ fn probes_count_for_feedback_and_begin_nothing() {
         Some(DropReason::Padding)
     );
     assert_eq!(publisher.tracks().count(), 0);
-    let told = feedback(&mut publisher, now + ms(50));
+    let told = feedback(&mut publisher, now + ms(100));
     let told = rtcp::packets(&told).any(|packet| matches!(packet, Ok(Rtcp::TransportWide(_))));
     assert!(told);
     let early = rtp(RTX, 103, 2, 0, &[0, 5, 1, 2]);
