@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 const LATEST: usize = 24;
 /// They are looked at over at least this time of arrival, µs,
 const SPAN: i64 = 60_000;
-/// and over at least so many bytes: what shares the link without being numbered (signalling, data channels) is small beside
-/// them.
+/// and over at least so many bytes: what shares the link without being numbered (signalling, data channels) is to be
+/// small beside them.
 const BYTES: u32 = 2_000;
 /// Of which the queue has to have grown by this part.
 const GROWTH: f64 = 0.5;
