@@ -146,11 +146,10 @@ impl Bandwidth {
         let mut choice = *choice;
         let before = self.targets.get(&choice.sender).copied();
         if choice.target == Target::Paused && choice.limited {
-            let since = self.short.entry(choice.sender).or_insert(now);
             if calm {
-                *since = now;
+                self.short.remove(&choice.sender);
             }
-            let since = *since;
+            let since = *self.short.entry(choice.sender).or_insert(now);
             let flows = before.is_some_and(|before| before != Target::Paused);
             if flows && now.saturating_duration_since(since) < PATIENCE {
                 let lowest = demand.layers.iter().find(|layer| layer.active);

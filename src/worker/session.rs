@@ -2,23 +2,25 @@
 //!
 //! A session ends when its transport does; the peer then begins a new one with its next offer.
 
+mod counters;
+mod port;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+pub use counters::SessionCounters;
+use port::Port;
 
 use crate::ids::TrackKey;
 use crate::rtp::demux::{DatagramKind, classify};
 use crate::rtp::ntp::Ntp;
 use crate::rtp::params::{ReceiveLine, SendLine, Ssrc};
 use crate::sfu::{DropReason, PublishLimit, Publisher, Received, SenderClock, Sending, Subscriber};
-use crate::transport::negotiation::{
-    LocalTransport, NegotiationConfig, NegotiationError, Negotiator, Output, RemoteTransport,
-    TransportPort,
-};
+use crate::transport::negotiation::{NegotiationConfig, NegotiationError, Negotiator, Output};
 use crate::transport::srtp::{Direction, SrtpContext};
 use crate::transport::{
-    Drops as TransportDrops, Fingerprint, IceCredentials, Identity, RemoteParams, Transport,
-    TransportConfig, TransportError, TransportEvent,
+    Drops as TransportDrops, Identity, Transport, TransportConfig, TransportError, TransportEvent,
 };
 use crate::worker::allowance::Allowance;
 use crate::worker::network::Socket;
@@ -36,63 +38,6 @@ const MAX_STREAMS: usize = 16;
 const MAX_CHANNEL_TEXT: usize = 64 << 10;
 /// The data channel of the old clients.
 pub const CHANNEL: &str = "internal";
-
-/// Why a packet from the network went no further than the session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SessionCounters {
-    /// SRTP before the keys are known.
-    pub early: u64,
-    /// SRTP or SRTCP that fails authentication, or is replayed or malformed.
-    pub unauthentic: u64,
-    /// RTP that the ingest refused, for its own counted reasons.
-    pub refused: u64,
-    /// Datagrams that the transport refused (STUN, DTLS).
-    pub transport: u64,
-    /// Data-channel messages that were binary or too long.
-    pub channel: u64,
-    /// Beyond what one member may send, by what it was.
-    pub flood: Flood,
-    /// Bytes from the peer, any protocol.
-    pub bytes_in: u64,
-    /// Bytes to the peer, media only.
-    pub bytes_out: u64,
-}
-
-impl SessionCounters {
-    /// Adds another's counts.
-    pub fn merge(&mut self, other: &SessionCounters) {
-        self.early += other.early;
-        self.unauthentic += other.unauthentic;
-        self.refused += other.refused;
-        self.transport += other.transport;
-        self.channel += other.channel;
-        self.flood.merge(&other.flood);
-        self.bytes_in += other.bytes_in;
-        self.bytes_out += other.bytes_out;
-    }
-}
-
-/// Authentic packets and messages beyond a member's [`Allowance`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flood {
-    /// RTP packets.
-    pub media: u64,
-    /// RTCP packets.
-    pub reports: u64,
-    /// STUN and DTLS datagrams.
-    pub transport: u64,
-    /// Texts on the data channel.
-    pub texts: u64,
-}
-
-impl Flood {
-    fn merge(&mut self, other: &Flood) {
-        self.media += other.media;
-        self.reports += other.reports;
-        self.transport += other.transport;
-        self.texts += other.texts;
-    }
-}
 
 /// What the worker has to act on after it has touched a session.
 #[derive(Debug)]
@@ -179,57 +124,6 @@ pub struct Session {
     /// How STUN and DTLS came from addresses that are not selected: answers go back from where they were sent to.
     seen: Vec<Path>,
     counters: SessionCounters,
-}
-
-struct Port<'a> {
-    transport: &'a mut Transport,
-    advertised: &'a [String],
-    other_connection: bool,
-}
-
-impl TransportPort for Port<'_> {
-    fn apply_remote(&mut self, now: Instant, remote: &RemoteTransport) -> Result<(), String> {
-        let fingerprints = remote
-            .fingerprints
-            .iter()
-            .map(|(algorithm, value)| Fingerprint {
-                algorithm: algorithm.clone(),
-                value: value.clone(),
-            });
-        let params = RemoteParams {
-            ufrag: remote.ufrag.clone(),
-            pwd: remote.pwd.clone(),
-            fingerprints: fingerprints.collect(),
-        };
-        self.transport.set_remote(now, &params).map_err(|error| {
-            self.other_connection = error == TransportError::OtherPeer;
-            error.to_string()
-        })?;
-        for candidate in &remote.candidates {
-            // A candidate that this server cannot use is no reason to refuse the description.
-            let _ = self.transport.add_remote_candidate(candidate);
-        }
-        Ok(())
-    }
-
-    fn local(&self) -> LocalTransport {
-        self.with_credentials(self.transport.local_credentials())
-    }
-
-    fn local_for_offer(&self) -> LocalTransport {
-        self.with_credentials(self.transport.offered_credentials())
-    }
-}
-
-impl Port<'_> {
-    fn with_credentials(&self, credentials: IceCredentials) -> LocalTransport {
-        LocalTransport {
-            ufrag: credentials.ufrag,
-            pwd: credentials.pwd,
-            fingerprint: self.transport.fingerprint().to_string(),
-            candidates: self.advertised.to_vec(),
-        }
-    }
 }
 
 impl Session {
