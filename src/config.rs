@@ -1,7 +1,7 @@
 //! What the operator says: the command line and the environment, checked before anything starts.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
@@ -17,7 +17,9 @@ use crate::room::Limits;
 use crate::signalling::session::SessionOptions;
 use crate::turn::{PeerPolicy, PeersError};
 use crate::worker::VoiceLimits;
+use checks::{ice_servers, log_directives, public_ips, range, readable_page};
 
+mod checks;
 mod opus;
 
 /// The slowest link sends a request's headers in less.
@@ -520,98 +522,6 @@ fn truthy(text: &str) -> Result<bool, std::convert::Infallible> {
         .any(|yes| text.trim().eq_ignore_ascii_case(yes)))
 }
 
-fn range(option: &'static str, value: u64, min: u64, max: u64) -> Result<(), ConfigError> {
-    if (min..=max).contains(&value) {
-        return Ok(());
-    }
-    Err(ConfigError::Range {
-        option,
-        min,
-        max,
-        value,
-    })
-}
-
-/// What browsers would refuse with an exception, and the page with it, is refused here.
-fn ice_servers(json: &str) -> Result<Vec<IceServer>, ConfigError> {
-    if json.trim().is_empty() {
-        return Ok(Vec::new());
-    }
-    let servers: Vec<IceServer> =
-        serde_json::from_str(json).map_err(|error| ConfigError::IceServers(error.to_string()))?;
-    for server in &servers {
-        let named = server.username.is_some() && server.credential.is_some();
-        for url in &server.urls {
-            let scheme = url.split(':').next().unwrap_or_default();
-            let problem = match scheme {
-                "stun" | "stuns" => None,
-                "turn" | "turns" if named => None,
-                "turn" | "turns" => Some("has no username and credential"),
-                _ => Some("begins with none of stun:, stuns:, turn: and turns:"),
-            };
-            if let Some(problem) = problem {
-                return Err(ConfigError::IceServers(format!("{url:?} {problem}")));
-            }
-        }
-    }
-    Ok(servers)
-}
-
-fn public_ips(text: &str) -> Result<Vec<IpAddr>, ConfigError> {
-    let parts = text.split([',', ' ']).map(str::trim);
-    parts.filter(|p| !p.is_empty()).map(public_ip).collect()
-}
-
-fn public_ip(text: &str) -> Result<IpAddr, ConfigError> {
-    let unusable = |why| ConfigError::PublicIp {
-        text: text.to_owned(),
-        why,
-    };
-    let ip: IpAddr = text
-        .parse()
-        .map_err(|_| unusable("it is not an IP address"))?;
-    if ip.is_unspecified() {
-        Err(unusable("it stands for every address, clients need one"))
-    } else if ip.is_multicast() || ip == IpAddr::from([255, 255, 255, 255]) {
-        Err(unusable("it is not the address of one machine"))
-    } else {
-        Ok(ip)
-    }
-}
-
-fn readable_page(dir: &Path) -> Result<(), String> {
-    std::fs::read_dir(dir).map_err(|e| e.to_string())?;
-    match std::fs::File::open(dir.join("index.html")) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("its index.html cannot be read ({error})")),
-    }
-}
-
-/// These warn at every connection of every browser about what is no fault.
-const LIBRARIES: &str = "rtc=error,rtc_dtls=error,rtc_ice=error,rtc_sctp=error,webrtc=error";
-
-/// A plain level is for this server; the libraries below it speak from `warn` on.
-fn log_directives(level: &str, debug: bool) -> Result<String, ConfigError> {
-    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    let level = level.trim().to_ascii_lowercase();
-    let level = match (debug, level.as_str()) {
-        (true, _) => "debug",
-        (false, "") => "info",
-        (false, level) => level,
-    };
-    if matches!(level, "off" | "error") {
-        return Ok(level.to_owned());
-    }
-    if LEVELS.contains(&level) {
-        return Ok(format!("warn,{LIBRARIES},talksy_unit={level}"));
-    }
-    // A bare word would be taken for the name of a module, and everything be silent.
-    let is_filter = level.contains('=') && level.parse::<tracing_subscriber::EnvFilter>().is_ok();
-    is_filter
-        .then(|| level.to_owned())
-        .ok_or_else(|| ConfigError::LogLevel(level.to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -733,7 +643,7 @@ mod tests {
         let log = |level| settings(&["--log-level", level]).map(|s| s.log);
         assert_eq!(
             log("debug").expect("valid"),
-            format!("warn,{LIBRARIES},talksy_unit=debug")
+            format!("warn,{},talksy_unit=debug", checks::LIBRARIES)
         );
         assert_eq!(log("off").expect("valid"), "off");
         assert_eq!(log("a=info,b=warn").expect("valid"), "a=info,b=warn");
