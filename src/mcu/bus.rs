@@ -418,6 +418,11 @@ impl Bus {
         self.audio(AudioControl::SetStereo(peer, stereo));
     }
 
+    /// Whether its link loses packets; until this is called it does not.
+    pub fn set_lossy(&self, peer: PeerId, lossy: bool) {
+        self.audio(AudioControl::SetLossy(peer, lossy));
+    }
+
     /// It wants no sound any more.
     pub fn remove_listener(&self, peer: PeerId) {
         self.audio(AudioControl::RemoveListener(peer));

@@ -17,6 +17,7 @@ pub mod params;
 pub mod playout;
 pub mod reception;
 pub mod red;
+pub mod ring;
 pub mod rtcp;
 pub mod rtx;
 pub mod twcc;

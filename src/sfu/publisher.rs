@@ -17,7 +17,7 @@ use crate::rtp::extension::Extensions;
 use crate::rtp::header::RtpPacket;
 use crate::rtp::nack::MAX_MISSING;
 use crate::rtp::ntp::Ntp;
-use crate::rtp::params::{ExtensionIds, ReceiveLine, Ssrc};
+use crate::rtp::params::{ExtensionIds, MediaKind, ReceiveLine, Ssrc};
 use crate::rtp::rtcp::{self, ReportBlock, Rtcp, write};
 use crate::rtp::twcc::Recorder;
 use crate::sfu::PublishedTrack;
@@ -79,6 +79,8 @@ impl Publisher {
             self.tracks.push(track);
         }
         self.routes.set_lines(lines);
+        let pictures = lines.iter().any(|line| line.kind == MediaKind::Video);
+        self.transport.set_voices_alone(!pictures);
         self.next_reported = 0;
         before
             .iter()

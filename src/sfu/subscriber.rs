@@ -217,6 +217,11 @@ impl Subscriber {
         wishes
     }
 
+    /// Share of the packets that the way to the peer loses, smoothed: 0 to 1.
+    pub fn loss(&self) -> f64 {
+        self.repair.loss()
+    }
+
     /// Appends one packet that was asked for again, plain; returns its header's length. Call until `None`: the rest
     /// may wait for the pacer.
     pub fn poll_retransmission(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<usize> {

@@ -218,7 +218,9 @@ impl Worker {
             self.emit(slot, |peer| Event::NetworkCondition { peer, stable });
         }
         // Probes and pacing may be due sooner than before.
-        self.peers[slot].wake_for_pacer();
+        let peer = &mut self.peers[slot];
+        peer.wake_for_pacer();
+        self.timers.wake(slot, peer.due());
     }
 
     /// Layers for the tracks of the others. Whether more bandwidth would be of use.

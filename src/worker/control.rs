@@ -172,12 +172,14 @@ impl Worker {
             target: Target::BEST,
             next_sender: 1,
             deadline: now,
-            stats_due: now + super::STATS_INTERVAL,
+            stats_due: now,
             suspended: false,
             avatar: None,
             dirty: false,
             touched: true,
         });
+        self.peers[slot].stats_due = self.next_report(now, slot);
+        self.timers.wake(slot, now);
         self.slots.insert(id, slot);
         if let Some(room) = self.rooms.get_mut(&room) {
             room.members.push(slot);
@@ -192,6 +194,7 @@ impl Worker {
         let Some(mut peer) = self.peers.try_remove(slot) else {
             return;
         };
+        self.timers.remove(slot);
         peer.session.close(now, &mut self.socket);
         self.past.add(&peer.session);
         let estimator = peer.session.subscriber.estimator();
@@ -272,6 +275,7 @@ impl Worker {
         let room = self.peers[slot].room;
         self.update_bus(room);
         self.peers[slot].deadline = now;
+        self.timers.wake(slot, now);
     }
 
     fn set_source(&mut self, now: Instant, key: TrackKey, source: SourceType) {

@@ -239,7 +239,7 @@ impl Worker {
         }
         if !begun.is_empty() {
             peer.bandwidth.due = now;
-            self.next_timer = now;
+            self.timers.wake(slot, now);
         }
         for (track, mid, kind) in begun {
             self.emit(slot, |_| Event::Delivered {
@@ -311,7 +311,7 @@ impl Worker {
             let forwarding = peer.session.forward(now, sender, packet);
             wants_keyframe |= forwarding == Forwarding::WantsKeyframe;
             if forwarding == Forwarding::Held {
-                self.next_timer = self.next_timer.min(peer.wake_for_pacer());
+                self.timers.wake(slot, peer.wake_for_pacer());
             }
             wants_keyframe |=
                 packet.broken && matches!(forwarding, Forwarding::Queued | Forwarding::Held);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::ids::{PeerId, RoomKey, TrackKey};
-use crate::mcu::audio::{AudioLevel, AudioPacket, MixId};
+use crate::mcu::audio::{AudioLevel, AudioPacket, AudioRung, MixId};
 use crate::mcu::bus::{Bus, BusOutput, MixedAudio};
 use crate::mcu::codec::SourceCodec;
 use crate::mcu::feed::VideoPacket;
@@ -102,6 +102,13 @@ fn open_mixed(peer: &mut Peer, codec: Codec) -> u64 {
     )
 }
 
+/// The bus makes the sound for one who is to hear it.
+fn listen(bus: &Bus, id: PeerId, rung: AudioRung, sound: &MixedSender) {
+    bus.add_listener(id, rung);
+    bus.set_stereo(id, sound.stereo);
+    bus.set_lossy(id, sound.lossy);
+}
+
 impl Worker {
     /// Opens the senders of what the peer gets mixed, as far as they are not there yet.
     pub(super) fn begin_mixed(&mut self, slot: Slot) {
@@ -168,13 +175,9 @@ impl Worker {
                 .filter(|line| line.sender == sound.sender)
                 .flat_map(|line| &line.payloads)
                 .any(|payload| payload.stereo);
-            let (sound, peer) = (*sound, &self.peers[slot]);
-            let bus = self
-                .rooms
-                .get(&peer.room)
-                .and_then(|room| room.bus.as_ref());
-            if let (true, Some(bus)) = (sound.listening, bus) {
-                bus.set_stereo(peer.id, sound.stereo);
+            let sound = *sound;
+            if let (true, Some((id, bus))) = (sound.listening, self.bus_of(slot)) {
+                bus.set_stereo(id, sound.stereo);
             }
         }
         self.begin_listening(slot);
@@ -192,21 +195,39 @@ impl Worker {
         let sees = receiving.picture.as_mut().is_some_and(MixedView::begins);
         let audio = audio_rung(receiving);
         let video = receiving.picture.and_then(|view| view.listens_to().video);
-        let stereo = receiving.sound.is_some_and(|sound| sound.stereo);
+        let sound = receiving.sound;
         if !hears && !sees {
             return;
         }
         self.update_bus(room);
         if let Some(bus) = self.rooms.get(&room).and_then(|room| room.bus.as_ref()) {
-            if hears {
-                bus.add_listener(id, audio);
-                bus.set_stereo(id, stereo);
+            if let (true, Some(sound)) = (hears, sound) {
+                listen(bus, id, audio, &sound);
             }
             if sees {
                 bus.set_picture(id, video);
             }
         }
         self.tell_layout(slot);
+    }
+
+    /// The bus of a peer's room, and what the peer is called there.
+    fn bus_of(&self, slot: Slot) -> Option<(PeerId, &Bus)> {
+        let peer = self.peers.get(slot)?;
+        Some((peer.id, self.rooms.get(&peer.room)?.bus.as_ref()?))
+    }
+
+    /// The mixed sound is encoded for a link that loses packets, or for one that does not.
+    pub(super) fn note_loss(&mut self, slot: Slot) {
+        let peer = &mut self.peers[slot];
+        let loss = peer.session.subscriber.loss();
+        let Some(sound) = &mut peer.receiving.sound else {
+            return;
+        };
+        let news = sound.note_loss(loss).filter(|_| sound.listening);
+        if let (Some(lossy), Some((id, bus))) = (news, self.bus_of(slot)) {
+            bus.set_lossy(id, lossy);
+        }
     }
 
     /// The client cannot take what a mixed sender carries. False: it is no mixed sender's.
@@ -259,8 +280,7 @@ impl Worker {
             };
             let receiving = &peer.receiving;
             if let Some(sound) = receiving.sound.filter(|sound| sound.listening) {
-                bus.add_listener(peer.id, audio_rung(receiving));
-                bus.set_stereo(peer.id, sound.stereo);
+                listen(bus, peer.id, audio_rung(receiving), &sound);
             }
             if let Some(view) = receiving.picture.filter(|view| view.listening) {
                 bus.set_picture(peer.id, view.listens_to().video);
@@ -363,6 +383,9 @@ impl Worker {
     }
 
     pub(super) fn handle_bus(&mut self, now: Instant, output: BusOutput) {
+        // Sound, which comes fifty times in a second, touches nobody but those whom it is sent to.
+        self.flagged |=
+            !matches!(&output, BusOutput::Audio { speaking, .. } if speaking.is_empty());
         match output {
             BusOutput::Audio {
                 room,
@@ -384,6 +407,7 @@ impl Worker {
                 keyframe,
                 access_unit,
             } => {
+                self.coalescing.note_picture(now);
                 self.send_picture(now, room, rung, timestamp, keyframe, &access_unit);
             }
             BusOutput::Layout { room, rung, layout } => self.on_layout(room, rung, layout),
@@ -543,7 +567,7 @@ impl Worker {
             }
         }
         let peers = &mut self.peers;
-        let (dirty, next_timer) = (&mut self.dirty, &mut self.next_timer);
+        let (dirty, timers) = (&mut self.dirty, &mut self.timers);
         let mut wants_keyframe = false;
         self.packetizer.packetize(access_unit, |payload, last| {
             let seq = &mut picture.seqs[usize::from(rung.step)];
@@ -564,7 +588,7 @@ impl Worker {
                 let forwarding = peer.session.forward(now, sender, &packet);
                 wants_keyframe |= forwarding == Forwarding::WantsKeyframe;
                 if forwarding == Forwarding::Held {
-                    *next_timer = (*next_timer).min(peer.wake_for_pacer());
+                    timers.wake(slot, peer.wake_for_pacer());
                 }
                 if forwarding == Forwarding::Queued && !std::mem::replace(&mut peer.dirty, true) {
                     dirty.push(slot);

@@ -25,6 +25,7 @@ mod state;
 mod streams;
 mod tcp;
 mod thread;
+mod timers;
 mod voices;
 
 pub use crate::mcu::bus::{LayoutTile, MixedLayout};

@@ -346,6 +346,14 @@ mod tests {
     }
 
     #[test]
+    fn a_link_is_lossy_from_one_percent_on_until_half_a_percent() {
+        let mut sound = MixedSender::new(1, None);
+        let told = [0.0, 0.009, 0.01, 0.2, 0.006, 0.004, 0.006].map(|loss| sound.note_loss(loss));
+        let news = [None, None, Some(true), None, None, Some(false), None];
+        assert_eq!(told, news);
+    }
+
+    #[test]
     fn a_client_begins_in_the_middle_or_below_with_what_it_wants() {
         let ladder = Ladder::default();
         let first = |kbits: Option<u64>| {

@@ -75,6 +75,11 @@ impl Peer {
         self.deadline = at.map_or(self.deadline, |at| at.min(self.deadline));
         self.deadline
     }
+
+    /// When any of its timers is due.
+    pub fn due(&self) -> Instant {
+        self.deadline.min(self.stats_due).min(self.bandwidth.due)
+    }
 }
 
 /// What a peer is to be sent: tracks of the others, the mix, or some of both. Each kind comes one way or the other.
@@ -109,6 +114,10 @@ pub struct Forwarded {
     pub attached: bool,
 }
 
+/// Loss from which on a link counts as lossy, and below which no longer.
+const LOSSY: f64 = 0.01;
+const FINE: f64 = 0.005;
+
 /// The mixed sound on its way to a client, for as long as sound comes mixed.
 #[derive(Clone, Copy, Debug)]
 pub struct MixedSender {
@@ -120,6 +129,8 @@ pub struct MixedSender {
     pub listening: bool,
     /// The peer likes it in two channels.
     pub stereo: bool,
+    /// The link loses packets.
+    pub lossy: bool,
     /// What it carries while there is no mixed picture beside it.
     pub rung: AudioRung,
     /// What it carries now.
@@ -134,6 +145,7 @@ impl MixedSender {
             line: false,
             listening: false,
             stereo: false,
+            lossy: false,
             rung: sound_of_link(limit.unwrap_or(u64::MAX), AudioRung::Normal),
             track: None,
         }
@@ -143,6 +155,12 @@ impl MixedSender {
     pub fn follow(&mut self, estimate: u64) -> Option<AudioRung> {
         let rung = sound_of_link(estimate, self.rung);
         (std::mem::replace(&mut self.rung, rung) != rung).then_some(rung)
+    }
+
+    /// The link loses this share of the packets: whether that makes it lossy, if that is news.
+    pub fn note_loss(&mut self, loss: f64) -> Option<bool> {
+        let lossy = loss >= if self.lossy { FINE } else { LOSSY };
+        (std::mem::replace(&mut self.lossy, lossy) != lossy).then_some(lossy)
     }
 
     /// The connection is there: whether the bus has to begin.

@@ -31,7 +31,8 @@ use crate::worker::shares::Shares;
 use crate::worker::socket::{Path, ReceiveBatch};
 use crate::worker::state::{MediaRoom, Peer, Track};
 use crate::worker::streams::Readable;
-use crate::worker::{COMMAND_QUEUE, Command, Event, Renegotiation, WorkerHandle};
+use crate::worker::timers::Timers;
+use crate::worker::{COMMAND_QUEUE, Command, Event, Renegotiation, STATS_INTERVAL, WorkerHandle};
 
 const WAKE: Token = Token(2);
 /// The loop wakes at least this often, to look at its timers.
@@ -46,6 +47,9 @@ const LONGEST_PASS: Duration = Duration::from_millis(5);
 const COMMANDS_PER_PASS: usize = 16;
 /// Outputs of the codec threads between two looks at the sockets.
 const OUTPUTS_PER_PASS: usize = 256;
+/// Figures are told at so many times in [`STATS_INTERVAL`], so that a worker of thousands does not stand for all at once.
+const REPORT_PHASES: usize = 4;
+const REPORT_PHASE: Duration = Duration::from_millis(250);
 /// Events of the poll at once; the rest comes with the next.
 const POLL_EVENTS: usize = 256;
 
@@ -108,17 +112,20 @@ pub(super) struct Worker {
     /// Peers that others made something happen to.
     pub(super) touched: Vec<Slot>,
     /// Peers may have been touched by their flag alone.
-    flagged: bool,
+    pub(super) flagged: bool,
     pub(super) packetizer: Packetizer,
     identity: Arc<Identity>,
     advertised: Arc<[String]>,
     poll: Poll,
     commands: Receiver<Command>,
     bus: Receiver<BusOutput>,
-    pub(super) next_timer: Instant,
+    pub(super) timers: Timers,
+    /// From when on figures are told at even distances.
+    started: Instant,
     load: Arc<Load>,
     pub(super) trials: Trials,
     shares: Shares,
+    pub(super) coalescing: Coalescing,
     /// A copy of the datagram that is tried.
     pub(super) scratch: Vec<u8>,
     pub(super) counters: WorkerCounters,
@@ -161,10 +168,12 @@ pub fn start(name: &str, config: WorkerConfig) -> io::Result<(WorkerHandle, u16)
         poll,
         commands,
         bus,
-        next_timer: Instant::now(),
+        timers: Timers::new(Instant::now()),
+        started: Instant::now(),
         load: load.clone(),
         trials: Trials::new(Instant::now()),
         shares: Shares::new(Instant::now()),
+        coalescing: Coalescing::new(Instant::now()),
         scratch: Vec::new(),
         counters: WorkerCounters::default(),
         past: WorkerFigures::default(),
@@ -181,7 +190,6 @@ impl Worker {
         let mut events = Events::with_capacity(POLL_EVENTS);
         let mut batch = ReceiveBatch::default();
         let mut readable = [true; Family::ALL.len()];
-        let mut coalescing = Coalescing::new(Instant::now());
         loop {
             let now = Instant::now();
             let queued = match self.drain_queues(now) {
@@ -210,12 +218,14 @@ impl Worker {
             let sleep = if busy {
                 Duration::ZERO
             } else {
-                self.next_timer
+                self.timers
+                    .next()
                     .saturating_duration_since(now)
                     .clamp(TIMER_GRAIN, LONGEST_SLEEP)
             };
             let asleep = Instant::now();
-            let rest = coalescing
+            let rest = self
+                .coalescing
                 .rest(asleep)
                 .map_or(Duration::ZERO, |rest| rest.min(sleep));
             if !rest.is_zero() {
@@ -227,7 +237,7 @@ impl Worker {
                 self.shares.rest(asleep.elapsed());
             }
             if !events.is_empty() {
-                coalescing.woken(Instant::now());
+                self.coalescing.woken(Instant::now());
             }
             for event in &events {
                 match event.token() {
@@ -259,7 +269,6 @@ impl Worker {
                 break;
             };
             self.handle_bus(now, output);
-            self.flagged = true;
         }
         if self.commands.is_empty() && self.bus.is_empty() {
             Queues::Empty
@@ -341,7 +350,7 @@ impl Worker {
                 };
                 let feedback = peer.session.publisher.poll_timeout();
                 peer.deadline = feedback.map_or(peer.deadline, |at| at.min(peer.deadline));
-                self.next_timer = self.next_timer.min(peer.deadline);
+                self.timers.wake(slot, peer.deadline);
                 self.handle_packet(now, slot, &packet);
             }
             DatagramKind::Rtcp => self.handle_rtcp(now, slot, path.remote, datagram),
@@ -373,8 +382,9 @@ impl Worker {
             self.publish(now, slot, packet.track);
             self.flagged = true;
         }
-        if packet.codec.kind() == MediaKind::Audio {
-            self.hear(now, slot, packet);
+        match packet.codec.kind() {
+            MediaKind::Audio => self.hear(now, slot, packet),
+            MediaKind::Video => self.coalescing.note_picture(now),
         }
         for lost in packet.recovered() {
             self.forward(now, &lost);
@@ -404,7 +414,7 @@ impl Worker {
 
     fn run_timers(&mut self, now: Instant) {
         self.service_touched(now);
-        if self.next_timer > now {
+        if self.timers.next() > now {
             return;
         }
         for room in self.rooms.values_mut() {
@@ -414,9 +424,7 @@ impl Worker {
         self.socket.streams.sweep(now);
         let packets = self.socket.packets();
         self.load.note(now, packets, self.peers.len());
-        let mut next = now + LONGEST_SLEEP;
-        let slots: smallvec::SmallVec<[Slot; 64]> =
-            self.peers.iter().map(|(slot, _)| slot).collect();
+        let slots: smallvec::SmallVec<[Slot; 64]> = self.timers.due(now).collect();
         for slot in slots {
             let Some(peer) = self.peers.get_mut(slot) else {
                 continue;
@@ -442,12 +450,11 @@ impl Worker {
                 self.allocate(now, slot);
             }
             if let Some(peer) = self.peers.get(slot) {
-                next = next.min(peer.deadline).min(peer.stats_due);
-                next = next.min(peer.bandwidth.due);
+                self.timers.set(slot, peer.due());
             }
         }
         self.service_touched(now);
-        self.next_timer = next.max(now + TIMER_GRAIN);
+        self.timers.rest(now + TIMER_GRAIN, now + LONGEST_SLEEP);
     }
 
     /// Looks after every peer that something happened to, until nothing more happens.
@@ -505,7 +512,7 @@ impl Worker {
             self.dirty.push(slot);
         }
         peer.deadline = peer.session.poll_timeout().unwrap_or(now + LONGEST_SLEEP);
-        self.next_timer = self.next_timer.min(peer.deadline);
+        self.timers.wake(slot, peer.deadline);
     }
 
     /// RTP time against the wall, for sender reports of what `slot` is sent.
@@ -547,7 +554,7 @@ impl Worker {
             SessionEvent::Connected => {
                 self.emit(slot, |peer| Event::Connected { peer });
                 self.peers[slot].bandwidth.due = now;
-                self.next_timer = now;
+                self.timers.wake(slot, now);
                 self.begin_listening(slot);
             }
             SessionEvent::Silent => self.emit(slot, |peer| Event::MediaSilent { peer }),
@@ -636,6 +643,15 @@ impl Worker {
         }
     }
 
+    /// When a peer's figures are due next. Those of a quarter of all peers come together: whom they are told to is woken
+    /// once, not for each of them.
+    pub(super) fn next_report(&self, now: Instant, slot: Slot) -> Instant {
+        let phase = REPORT_PHASE * (slot % REPORT_PHASES) as u32;
+        let since = now.saturating_duration_since(self.started + phase);
+        let next = since.as_nanos() / STATS_INTERVAL.as_nanos() + 1;
+        self.started + phase + STATS_INTERVAL * next as u32
+    }
+
     fn report(&mut self, now: Instant, slot: Slot) {
         let Some(peer) = self.peers.get_mut(slot) else {
             return;
@@ -644,10 +660,12 @@ impl Worker {
         if self.rooms.get(&room).is_some_and(MediaRoom::is_mix_broken) {
             self.update_bus(room);
         }
+        self.note_loss(slot);
+        let due = self.next_report(now, slot);
         let Some(peer) = self.peers.get_mut(slot) else {
             return;
         };
-        peer.stats_due = now + super::STATS_INTERVAL;
+        peer.stats_due = due;
         if let Some(round_trip) = peer.session.subscriber.round_trip() {
             peer.session.publisher.set_round_trip(round_trip);
         }

@@ -44,7 +44,8 @@ pub enum Hint {
 pub struct MixerConfig {
     /// The most sources that are heard at once: K.
     pub top_k: usize,
-    /// The most sources with level headers that are decoded at once; at least `top_k`.
+    /// The most sources with level headers that are decoded at once; at least `top_k`. One more while one of them turned
+    /// out not to say what its header says.
     pub max_decoded: usize,
 }
 
@@ -53,7 +54,7 @@ impl MixerConfig {
     pub fn hearing(top_k: usize) -> Self {
         MixerConfig {
             top_k,
-            max_decoded: top_k + 2,
+            max_decoded: top_k + 1,
         }
     }
 }
@@ -270,11 +271,15 @@ impl Mixer {
         }
         self.ranking
             .sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let mut most = self.config.max_decoded;
         for source in self.sources.iter_mut().flatten() {
-            source.decoded = false;
+            let decoded = std::mem::take(&mut source.decoded);
+            if decoded && source.is_distrusted() {
+                most = self.config.max_decoded + 1;
+            }
         }
         for (n, &(key, index)) in self.ranking.iter().enumerate() {
-            if key < f32::INFINITY && n >= self.config.max_decoded {
+            if key < f32::INFINITY && n >= most {
                 break;
             }
             let Some(source) = &mut self.sources[index] else {

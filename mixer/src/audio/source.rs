@@ -187,6 +187,11 @@ impl Source {
         Some(loudness + self.priority() + decoded - unvoiced - self.distrust)
     }
 
+    /// Its headers have turned out to be no measure of its voice.
+    pub fn is_distrusted(&self) -> bool {
+        self.distrust >= TRUSTED_DB
+    }
+
     fn may_be_sound(&self, level: Dbfs) -> bool {
         match self.kind {
             SourceKind::Voice => self.detector.stands_out(level),
@@ -209,8 +214,8 @@ impl Source {
             (false, Hint::Level(level)) => {
                 self.distrust = (self.distrust - Self::FORGET).max(0.0);
                 let level = level.dbfs();
-                let trusted = self.distrust < TRUSTED_DB;
-                let speech = trusted && self.hint_is_voice() && self.may_be_sound(level);
+                let speech =
+                    !self.is_distrusted() && self.hint_is_voice() && self.may_be_sound(level);
                 self.detector.note_level(level, !self.gate.is_open());
                 self.judge(level, speech, false);
             }

@@ -188,6 +188,8 @@ impl AudioTick {
 struct Listener {
     peer: PeerId,
     format: AudioFormat,
+    /// Its link loses packets.
+    lossy: bool,
     hears: Option<MixId>,
 }
 
@@ -326,6 +328,7 @@ impl AudioMix {
         self.listeners.push(Listener {
             peer,
             format: rung.into(),
+            lossy: false,
             hears: None,
         });
     }
@@ -336,6 +339,13 @@ impl AudioMix {
         if let Some(listener) = self.listeners.iter_mut().find(|l| l.peer == peer) {
             listener.format.stereo = stereo;
             self.mixer.set_stereo(OwnerId(peer.0), stereo);
+        }
+    }
+
+    /// Whether a listener's link loses packets: then its mix has in-band FEC also while it talks.
+    pub fn set_lossy(&mut self, peer: PeerId, lossy: bool) {
+        if let Some(listener) = self.listeners.iter_mut().find(|l| l.peer == peer) {
+            listener.lossy = lossy;
         }
     }
 
@@ -478,8 +488,9 @@ impl AudioMix {
             let joined = listener.hears != Some(mix);
             listener.hears = Some(mix);
             let talks = matches!(mix, MixId::Minus(peer, _) if self.speaking.contains(&peer));
+            let distracted = talks && !listener.lossy;
             let (scratch, counters) = (&mut out.payloads, &mut self.counters);
-            (self.streams).want(mix, (joined, talks), past, scratch, counters);
+            (self.streams).want(mix, (joined, distracted), past, scratch, counters);
         }
         self.streams.close_unwanted();
         let mixer = &self.mixer;

@@ -104,19 +104,19 @@ impl Streams {
         }
     }
 
-    /// Notes that somebody hears `mix`; `joined`: it heard something else, or nothing, until now; `talks`: it is theirs
-    /// alone, and they talk. A new stream's encoder hears `past` first: what its listener heard in the tick before, if
-    /// that is known.
+    /// Notes that somebody hears `mix`; `joined`: it heard something else, or nothing, until now; `distracted`: it is
+    /// theirs alone, and they talk and lose nothing. A new stream's encoder hears `past` first: what its listener heard in
+    /// the tick before, if that is known.
     pub fn want(
         &mut self,
         mix: MixId,
-        (joined, talks): (bool, bool),
+        (joined, distracted): (bool, bool),
         past: Option<&[f32]>,
         scratch: &mut Vec<u8>,
         counters: &mut AudioCounters,
     ) {
         let settings = self.config.opus_of(mix.format().rung);
-        let settings = match talks {
+        let settings = match distracted {
             true => settings.for_a_talker(),
             false => settings,
         };

@@ -28,6 +28,7 @@ pub(super) enum AudioControl {
     SetRung(PeerId, AudioRung),
     SetCodec(TrackKey, SourceCodec),
     SetStereo(PeerId, bool),
+    SetLossy(PeerId, bool),
     RemoveListener(PeerId),
 }
 
@@ -54,6 +55,7 @@ impl AudioJob {
             AudioControl::SetRung(peer, rung) => mix.set_rung(peer, rung),
             AudioControl::SetCodec(track, codec) => mix.set_codec(track, codec),
             AudioControl::SetStereo(peer, stereo) => mix.set_stereo(peer, stereo),
+            AudioControl::SetLossy(peer, lossy) => mix.set_lossy(peer, lossy),
             AudioControl::RemoveListener(peer) => mix.remove_listener(peer),
         }
     }

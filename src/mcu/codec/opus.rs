@@ -2,7 +2,7 @@
 
 /// One channel or two.
 pub use opus::Channels;
-use opus::{Application, Bitrate};
+use opus::{Application, Bitrate, Signal};
 use talksy_mixer::audio::{FRAME_SAMPLES, SAMPLE_RATE};
 
 /// The longest packet: 120 ms (RFC 6716, section 3.2.5, rule R5).
@@ -152,8 +152,20 @@ fn whole_steps(samples: usize) -> usize {
     (samples.clamp(STEP, MAX_SAMPLES) / STEP) * STEP
 }
 
-/// At most, for who talks.
+/// From so many bit/s of one channel on, voices sound well without SILK.
+const WITHOUT_SILK: u32 = 28_000;
+/// At most, for who talks at lower bit rates.
 const TALKERS_COMPLEXITY: u8 = 3;
+
+/// Which of Opus's two coders (RFC 6716, section 2.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Coder {
+    /// What libopus finds best for voices at the bit rate: mostly SILK, with CELT for what it leaves out.
+    #[default]
+    Voice,
+    /// CELT alone, of [`WITHOUT_SILK`] or more: a third of the work. It has no in-band FEC.
+    Celt,
+}
 
 /// How to encode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,6 +183,8 @@ pub struct OpusSettings {
     /// In silence nothing is sent but a sign of life now and then (RFC 7587, section 3.1.3); else a packet every 20 ms.
     /// The encoder's own detector stays off: the mix has a gate, and knows better.
     pub dtx: bool,
+    /// Of one channel; two are CELT's always.
+    pub coder: Coder,
 }
 
 impl OpusSettings {
@@ -182,9 +196,15 @@ impl OpusSettings {
         }
     }
 
-    /// For the ears of somebody who talks at the same time: four fifths of the work, and what that costs in quality is
-    /// behind their own voice.
+    /// For the ears of somebody who talks at the same time, over a link that loses nothing: a third of the work, or at
+    /// low bit rates four fifths. What that costs in quality is behind their own voice.
     pub fn for_a_talker(self) -> Self {
+        if self.bitrate >= WITHOUT_SILK {
+            return OpusSettings {
+                coder: Coder::Celt,
+                ..self
+            };
+        }
         OpusSettings {
             complexity: self.complexity.min(TALKERS_COMPLEXITY),
             ..self
@@ -201,6 +221,7 @@ impl Default for OpusSettings {
             fec: true,
             expected_loss: 5,
             dtx: true,
+            coder: Coder::Voice,
         }
     }
 }
@@ -257,7 +278,13 @@ impl OpusEncoder {
         }
         let encoder = &mut self.encoder;
         encoder.set_complexity(settings.complexity.min(10).into())?;
-        encoder.set_inband_fec(settings.fec && self.channels == Channels::Mono)?;
+        let may_have_fec = self.channels == Channels::Mono && settings.coder == Coder::Voice;
+        encoder.set_inband_fec(settings.fec && may_have_fec)?;
+        // Without FEC, libopus encodes music with CELT from some 23 kbit/s on.
+        encoder.set_signal(match settings.coder {
+            Coder::Voice => Signal::Auto,
+            Coder::Celt => Signal::Music,
+        })?;
         encoder.set_packet_loss_perc(settings.expected_loss.min(100).into())?;
         encoder.set_dtx(false)?;
         let bits = settings
@@ -310,12 +337,52 @@ mod tests {
     #[test]
     fn talkers_are_encoded_for_with_less_work_but_never_with_more() {
         let default = OpusSettings::default();
-        assert_eq!(default.for_a_talker().complexity, 3);
-        let simple = OpusSettings {
-            complexity: 1,
+        assert_eq!(default.for_a_talker().coder, Coder::Celt);
+        let low = OpusSettings {
+            bitrate: 20_000,
             ..default
         };
+        let talker = low.for_a_talker();
+        assert_eq!((talker.coder, talker.complexity), (Coder::Voice, 3));
+        let simple = OpusSettings {
+            complexity: 1,
+            ..low
+        };
         assert_eq!(simple.for_a_talker(), simple);
+    }
+
+    /// The coder that a packet names (RFC 6716, section 3.1).
+    fn is_celt(packet: &[u8]) -> bool {
+        packet[0] >> 3 >= 16
+    }
+
+    #[test]
+    fn a_talker_gets_celt_and_silk_again_when_packets_are_lost() {
+        let mut voice = SyntheticVoice::new(1, 120.0, -20.0);
+        let whole = OpusSettings::default();
+        let mut encoder = OpusEncoder::new(whole).unwrap();
+        let mut decoder = OpusDecoder::new().unwrap();
+        let mut frame = SILENCE;
+        let mut coded_by_celt = |settings: OpusSettings| -> usize {
+            encoder.configure(settings).unwrap();
+            let is_celt = |_| {
+                let mut packet = Vec::new();
+                voice.next_frame(&mut frame);
+                encoder.encode(&frame, false, &mut packet).unwrap();
+                decoder.decode(&packet).unwrap();
+                usize::from(is_celt(&packet))
+            };
+            (0..100).map(is_celt).sum()
+        };
+        assert_eq!(coded_by_celt(whole), 0);
+        // A change of coders takes a frame in which both are.
+        assert!(coded_by_celt(whole.for_a_talker()) >= 98);
+        assert!(coded_by_celt(whole) <= 2);
+        let least = OpusSettings {
+            bitrate: WITHOUT_SILK,
+            ..whole
+        };
+        assert!(coded_by_celt(least.for_a_talker()) >= 98);
     }
 
     fn packets(count: usize, settings: OpusSettings) -> Vec<Vec<u8>> {

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use crate::rtp::ring::{Numbered, Ring};
 use crate::rtp::unwrap::SeqUnwrapper;
 
 /// Packets that are remembered; four seconds at 5 Mbit/s. A packet whose feedback comes after it was overwritten
 /// counts neither as received nor as lost.
 pub const CAPACITY: u64 = 2048;
+/// Of slower streams it is these last microseconds.
+const MEMORY: u64 = 4_000_000;
 /// A packet counts as lost when one that was sent this much later has arrived. Reordering and jitter below it are
 /// no loss.
 pub const SETTLE: Duration = Duration::from_millis(200);
@@ -28,11 +31,21 @@ pub struct SentPacket {
     pub missed: bool,
 }
 
+impl Numbered for SentPacket {
+    fn number(&self) -> u64 {
+        self.seq
+    }
+
+    fn time(&self) -> u64 {
+        self.sent
+    }
+}
+
 /// A ring by number; allocates with its first packet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct History {
     seqs: SeqUnwrapper,
-    packets: Vec<SentPacket>,
+    packets: Ring<SentPacket>,
     /// Everything before has been counted.
     settled: u64,
     /// The highest number that feedback was about; 0: none yet.
@@ -48,25 +61,32 @@ pub struct Settled {
     pub lost: u32,
 }
 
+impl Default for History {
+    fn default() -> Self {
+        History {
+            seqs: SeqUnwrapper::default(),
+            packets: Ring::new(CAPACITY as usize, MEMORY),
+            settled: 0,
+            covered: 0,
+        }
+    }
+}
+
 impl History {
     /// A packet leaves; numbers ascend.
     pub fn insert(&mut self, seq: u16, sent: u64, size: u32, cluster: u32) {
-        if self.packets.is_empty() {
-            self.packets
-                .resize(CAPACITY as usize, SentPacket::default());
-        }
         let seq = self.seqs.unwrap(seq);
         if self.settled == 0 {
             self.settled = seq;
         }
-        self.packets[(seq % CAPACITY) as usize] = SentPacket {
+        self.packets.insert(SentPacket {
             seq,
             sent,
             size,
             cluster,
             arrived: false,
             missed: false,
-        };
+        });
     }
 
     /// Feedback is about the packet whose number ends in `seq`: the bytes before it that no feedback was about, because
@@ -82,7 +102,7 @@ impl History {
         }
         let skipped = (before + 1).max(seq.saturating_sub(CAPACITY - 1))..seq;
         skipped
-            .map(|seq| self.packets[(seq % CAPACITY) as usize])
+            .filter_map(|seq| self.packets.get(seq))
             .filter(|packet| !packet.arrived && !packet.missed)
             .map(|packet| packet.size)
             .sum()
@@ -91,8 +111,7 @@ impl History {
     /// Feedback covers the packet whose number ends in `seq`, and it had not arrived by then.
     pub fn miss(&mut self, seq: u16) {
         let seq = self.seqs.peek(seq);
-        let slot = self.packets.get_mut((seq % CAPACITY) as usize);
-        if let Some(packet) = slot.filter(|packet| packet.seq == seq) {
+        if let Some(packet) = self.packets.get_mut(seq) {
             packet.missed = true;
         }
     }
@@ -101,8 +120,8 @@ impl History {
     pub fn arrive(&mut self, seq: u16) -> Option<SentPacket> {
         let highest = self.seqs.highest()?;
         let seq = self.seqs.peek(seq);
-        let packet = self.packets.get_mut((seq % CAPACITY) as usize)?;
-        if seq > highest || packet.seq != seq || packet.arrived {
+        let packet = self.packets.get_mut(seq)?;
+        if seq > highest || packet.arrived {
             return None;
         }
         packet.arrived = true;
@@ -119,8 +138,7 @@ impl History {
         };
         self.settled = self.settled.max((highest + 1).saturating_sub(CAPACITY));
         while self.settled <= highest {
-            let packet = self.packets[(self.settled % CAPACITY) as usize];
-            if packet.seq == self.settled {
+            if let Some(packet) = self.packets.get(self.settled) {
                 if packet.sent + SETTLE.as_micros() as u64 > newest {
                     break;
                 }
@@ -138,8 +156,7 @@ impl History {
     /// Departure of the packet that was sent last.
     pub fn last_sent(&self) -> Option<u64> {
         let highest = self.seqs.highest()?;
-        let packet = self.packets.get((highest % CAPACITY) as usize)?;
-        Some(packet.sent)
+        Some(self.packets.get(highest)?.sent)
     }
 }
 

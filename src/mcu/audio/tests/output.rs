@@ -237,3 +237,40 @@ fn three_speakers_and_a_hundred_listeners_are_four_encodes_a_tick() {
     let decodes = sim.mix.counters().decodes - settled.decodes;
     assert!((290..=310).contains(&decodes), "{decodes} decodes");
 }
+
+#[test]
+fn who_talks_is_encoded_for_by_what_their_link_loses() {
+    let mut sim = Sim::new();
+    for n in 0..2 {
+        sim.voice(n);
+        sim.mix.add_listener(PeerId(n), AudioRung::Normal);
+    }
+    sim.mix.add_listener(PeerId(9), AudioRung::Normal);
+    let mut packets_for = |sim: &mut Sim, mix: MixId| {
+        let mut packets = Vec::new();
+        for _ in 0..400 {
+            sim.run(1);
+            let talks = sim.speaking.get(&PeerId(0)) == Some(&true);
+            let frames = sim.out.frames.iter();
+            let frame = frames.filter(|frame| talks && frame.mix == mix && !frame.silent);
+            packets.extend(frame.map(|frame| sim.out.payload(frame).to_vec()));
+        }
+        packets
+    };
+    // RFC 6716, section 3.1: configurations from 16 on are CELT's.
+    let by_celt = |packets: &[Vec<u8>]| {
+        let count = packets.iter().filter(|packet| packet[0] >> 3 >= 16).count();
+        count as f32 / packets.len() as f32
+    };
+    let minus = MixId::Minus(PeerId(0), AudioRung::Normal.into());
+    packets_for(&mut sim, minus);
+    let clean = packets_for(&mut sim, minus);
+    assert!(clean.len() > 100, "{}", clean.len());
+    assert!(by_celt(&clean) > 0.9, "{}", by_celt(&clean));
+    sim.mix.set_lossy(PeerId(0), true);
+    let lossy = packets_for(&mut sim, minus);
+    assert!(lossy.len() > 100, "{}", lossy.len());
+    assert!(by_celt(&lossy) < 0.1, "{}", by_celt(&lossy));
+    let shared = packets_for(&mut sim, MixId::Shared(AudioRung::Normal.into()));
+    assert_eq!(by_celt(&shared), 0.0, "those who only listen");
+}
