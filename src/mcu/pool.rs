@@ -161,7 +161,9 @@ fn work(shared: &Shared) {
             continue;
         };
         // The next deadline may be due already: another thread shall look at it.
-        shared.changed.notify_one();
+        if !queue.entries.is_empty() {
+            shared.changed.notify_one();
+        }
         drop(queue);
         match catch_unwind(AssertUnwindSafe(|| job.run(now))) {
             Ok(Some(next)) => {

@@ -1,6 +1,8 @@
 //! The last items of a numbered stream. A voice has fifty packets in a second and a picture thousands: what both are
 //! given room for at once is what one of them needs, and the other would go through cold memory.
 
+use crate::prefetch::prefetch;
+
 /// Something with a number and a time.
 pub trait Numbered: Copy + Default {
     /// Its number; 0 is nothing's.
@@ -56,6 +58,13 @@ impl<T: Numbered> Ring<T> {
         let at = self.place(number);
         let item = self.slots.get_mut(at)?;
         (number != 0 && item.number() == number).then_some(item)
+    }
+
+    /// Loads the place of this number: see [`crate::prefetch`].
+    pub fn prefetch(&self, number: u64) {
+        if let Some(item) = self.slots.get(self.place(number)) {
+            prefetch(item);
+        }
     }
 
     /// What `item` would displace is remembered still.

@@ -85,6 +85,13 @@ impl Recorder {
         self.voices_alone = voices_alone;
     }
 
+    /// Loads the place of the next packet: see [`crate::prefetch`].
+    pub fn prefetch(&self) {
+        if let Some(highest) = self.seqs.highest() {
+            self.arrivals.prefetch(highest + 1);
+        }
+    }
+
     /// A packet with this transport-wide number came.
     pub fn handle_packet(&mut self, now: Instant, seq: u16) {
         let epoch = *self.epoch.get_or_insert(now);

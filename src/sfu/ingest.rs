@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::DropReason;
+use crate::prefetch::prefetch;
 use crate::rtp::extension::Extensions;
 use crate::rtp::header::RtpPacket;
 use crate::rtp::nack::NackGenerator;
@@ -53,6 +54,11 @@ impl Routes {
                 }
             }
         }
+    }
+
+    /// Loads the table: see [`crate::prefetch`].
+    pub fn prefetch(&self) {
+        prefetch(self.table.as_slice());
     }
 
     /// The index of the packet's m-line, and that of its stream there. RFC 8843, section 9.2: a MID that it carries

@@ -13,6 +13,7 @@ use super::clock::ClockOffset;
 use super::ingest::{Routes, Stream};
 use super::{DropCounters, DropReason, Layer, LayerFigures, MAX_LAYERS, Received, SenderClock};
 use crate::ids::TrackKey;
+use crate::prefetch::prefetch;
 use crate::rtp::extension::Extensions;
 use crate::rtp::header::RtpPacket;
 use crate::rtp::nack::MAX_MISSING;
@@ -25,6 +26,8 @@ use crate::stats::ReceivedTrackStats;
 
 /// Between two receiver reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// A report that is due within this time leaves with feedback that leaves now.
+const REPORT_AHEAD: Duration = Duration::from_millis(300);
 /// One feedback compound at most; with SRTCP it fits any path.
 const MAX_COMPOUND: usize = 1180;
 
@@ -87,6 +90,13 @@ impl Publisher {
             .filter(|track| track.codec.is_some())
             .map(|track| track.key)
             .collect()
+    }
+
+    /// Loads what the next packet will need: see [`crate::prefetch`].
+    pub fn prefetch(&self) {
+        prefetch(self.tracks.as_slice());
+        self.routes.prefetch();
+        self.transport.prefetch();
     }
 
     /// A decrypted RTP packet of the peer.
@@ -204,7 +214,12 @@ impl Publisher {
     /// Compounds are of reduced size (RFC 5506), which every browser offers.
     pub fn poll_feedback(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
         let start = out.len();
-        self.write_report(now, out);
+        let feedback = self.transport.poll_timeout();
+        let by = match feedback.is_some_and(|due| due <= now) {
+            true => now + REPORT_AHEAD,
+            false => now,
+        };
+        self.write_report(now, by, out);
         self.write_requests(now, start, out);
         let budget = MAX_COMPOUND - (out.len() - start);
         self.transport
@@ -228,8 +243,8 @@ impl Publisher {
     }
 
     /// RFC 3550, section 6.4.2; at most 31 streams in one report, the others in the next.
-    fn write_report(&mut self, now: Instant, out: &mut Vec<u8>) {
-        if self.report_at.is_none_or(|at| at > now) {
+    fn write_report(&mut self, now: Instant, by: Instant, out: &mut Vec<u8>) {
+        if self.report_at.is_none_or(|at| at > by) {
             return;
         }
         let mut blocks: smallvec::SmallVec<[ReportBlock; write::MAX_BLOCKS]> = Default::default();

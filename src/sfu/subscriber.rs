@@ -13,6 +13,7 @@ use super::congestion::Congestion;
 use super::forwarder::{Forwarder, Leg};
 use super::{DropCounters, DropReason, Layer, Received, SenderClock, Target};
 use crate::ids::TrackKey;
+use crate::prefetch::prefetch;
 use crate::rtp::ntp::Ntp;
 use crate::rtp::params::{Codec, MediaKind, SendLine, Ssrc};
 use crate::rtp::playout::RepairTime;
@@ -215,6 +216,12 @@ impl Subscriber {
             self.leg.set_losses(&self.repair, crowded);
         }
         wishes
+    }
+
+    /// Loads what the next packet will need: see [`crate::prefetch`].
+    pub fn prefetch(&self) {
+        prefetch(self.ids.as_slice());
+        prefetch(self.senders.as_slice());
     }
 
     /// Share of the packets that the way to the peer loses, smoothed: 0 to 1.

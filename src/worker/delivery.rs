@@ -10,7 +10,7 @@ use crate::worker::Event;
 use crate::worker::demux::Slot;
 use crate::worker::mixed::{UNTOLD_TILE, aim};
 use crate::worker::session::Forwarding;
-use crate::worker::state::{Forwarded, Peer, Track};
+use crate::worker::state::{Forwarded, Peer, Track, prefetch_receivers};
 use crate::worker::thread::Worker;
 
 /// What a sender carries, as its m-line says it.
@@ -304,7 +304,8 @@ impl Worker {
             self.counters.over_share += 1;
             return;
         }
-        for &(slot, sender) in subscribers {
+        for (at, &(slot, sender)) in subscribers.iter().enumerate() {
+            prefetch_receivers(&self.peers, subscribers, at);
             let Some(peer) = self.peers.get_mut(slot) else {
                 continue;
             };

@@ -1,8 +1,9 @@
 //! The figures that leave the media thread: of each peer once a second, of the whole worker when it is asked.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+
+use rustc_hash::FxHashMap;
 
 use crate::ids::TrackKey;
 use crate::mcu::audio::{AUDIO_DROPS, AudioCounters};
@@ -122,7 +123,7 @@ impl Worker {
 pub(super) fn peer_stats(
     now: Instant,
     peer: &mut Peer,
-    tracks: &HashMap<TrackKey, Track>,
+    tracks: &FxHashMap<TrackKey, Track>,
     ladder: &Ladder,
 ) -> PeerStats {
     let sent = peer.session.subscriber.stats(now);

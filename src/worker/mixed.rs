@@ -23,7 +23,7 @@ use crate::worker::demux::Slot;
 use crate::worker::figures::mixed_track_id;
 use crate::worker::rungs::{audio_rung, first_rung, target_of};
 use crate::worker::session::Forwarding;
-use crate::worker::state::{MixedSender, MixedView, Peer, Track, video_codec};
+use crate::worker::state::{MixedSender, MixedView, Peer, Track, prefetch_receivers, video_codec};
 use crate::worker::thread::Worker;
 use crate::worker::{Avatar, Event, LayoutWish, MixedLayout, SourceType};
 
@@ -494,10 +494,12 @@ impl Worker {
                 &frame.payload,
             )
         };
-        for (peer, _) in routes.iter().filter(|(_, mix)| *mix == frame.mix) {
-            let Some(&slot) = self.slots.get(peer) else {
-                continue;
-            };
+        let listeners = routes.iter().filter(|(_, mix)| *mix == frame.mix);
+        let listeners: SmallVec<[(Slot, u64); 64]> = listeners
+            .filter_map(|(peer, _)| Some((*self.slots.get(peer)?, 0)))
+            .collect();
+        for (at, &(slot, _)) in listeners.iter().enumerate() {
+            prefetch_receivers(&self.peers, &listeners, at);
             let peer = &mut self.peers[slot];
             let Some(sound) = peer.receiving.sound.as_mut().filter(|sound| sound.line) else {
                 continue;

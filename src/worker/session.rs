@@ -13,6 +13,7 @@ pub use counters::SessionCounters;
 use port::Port;
 
 use crate::ids::TrackKey;
+use crate::prefetch::prefetch;
 use crate::rtp::demux::{DatagramKind, classify};
 use crate::rtp::ntp::Ntp;
 use crate::rtp::params::{ReceiveLine, SendLine, Ssrc};
@@ -363,6 +364,25 @@ impl Session {
             self.note_traffic(now, from);
         }
         opened
+    }
+
+    /// Loads what [`Self::open_rtp`] needs of the session itself: see [`crate::prefetch`].
+    pub fn prefetch_receiving(&self) {
+        if let Some((receive, _)) = &self.srtp {
+            prefetch(receive);
+        }
+        prefetch(&self.publisher);
+        prefetch(&self.allowance);
+        prefetch(&self.counters);
+    }
+
+    /// Loads what [`Self::forward`] needs of the session itself.
+    pub fn prefetch_sending(&self) {
+        if let Some((_, send)) = &self.srtp {
+            prefetch(send);
+        }
+        prefetch(&self.subscriber);
+        prefetch(&self.outbox);
     }
 
     /// SRTP: decrypted in place. `None`: it went no further, and is counted.

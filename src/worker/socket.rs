@@ -219,6 +219,11 @@ impl ReceiveBatch {
         self.arrival
     }
 
+    /// Where the datagrams came from; those of one sender may have come together.
+    pub fn remotes(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.meta[..self.filled].iter().map(|meta| meta.addr)
+    }
+
     /// Every datagram with its path, to be decrypted in place.
     pub fn datagrams(&mut self) -> impl Iterator<Item = (Path, &mut [u8])> {
         let filled = self.filled;

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use slab::Slab;
+
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::mcu::audio::{AudioRung, MixId};
 use crate::mcu::bus::{Bus, Rung};
@@ -79,6 +81,21 @@ impl Peer {
     /// When any of its timers is due.
     pub fn due(&self) -> Instant {
         self.deadline.min(self.stats_due).min(self.bandwidth.due)
+    }
+}
+
+/// Loads the state of those who come a little after the one at `at` in a list of receivers: see [`crate::prefetch`].
+pub fn prefetch_receivers(peers: &Slab<Peer>, receivers: &[(Slot, u64)], at: usize) {
+    let ahead = |distance: usize| {
+        let (slot, _) = receivers.get(at + distance)?;
+        peers.get(*slot)
+    };
+    if let Some(peer) = ahead(4) {
+        peer.session.prefetch_sending();
+    }
+    // What that points to.
+    if let Some(peer) = ahead(2) {
+        peer.session.subscriber.prefetch();
     }
 }
 

@@ -1,6 +1,5 @@
 //! The loop: commands in, codec output in, datagrams in, timers; everything that came of it out.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,10 +7,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::Receiver;
 use mio::{Events, Poll, Token};
+use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use crate::ids::{PeerId, RoomKey, TrackKey};
 use crate::mcu::bus::{BusOutput, BusSender, CodecPools, OUTPUT_QUEUE};
+use crate::prefetch::prefetch;
 use crate::rtp::demux::{DatagramKind, classify};
 use crate::rtp::h264::Packetizer;
 use crate::rtp::ntp::Ntp;
@@ -101,9 +102,10 @@ pub(super) struct Worker {
     pub(super) socket: Socket,
     pub(super) demux: Demux,
     pub(super) peers: Slab<Peer>,
-    pub(super) slots: HashMap<PeerId, Slot>,
-    pub(super) rooms: HashMap<RoomKey, MediaRoom>,
-    pub(super) tracks: HashMap<TrackKey, Track>,
+    // Nobody outside chooses these keys, so they are hashed for speed.
+    pub(super) slots: FxHashMap<PeerId, Slot>,
+    pub(super) rooms: FxHashMap<RoomKey, MediaRoom>,
+    pub(super) tracks: FxHashMap<TrackKey, Track>,
     pub(super) readable_streams: Readable,
     pub(super) codecs: CodecPools,
     pub(super) bus_sender: BusSender,
@@ -153,9 +155,9 @@ pub fn start(name: &str, config: WorkerConfig) -> io::Result<(WorkerHandle, u16)
         socket,
         demux: Demux::new(config.directory, config.index),
         peers: Slab::new(),
-        slots: HashMap::new(),
-        rooms: HashMap::new(),
-        tracks: HashMap::new(),
+        slots: FxHashMap::default(),
+        rooms: FxHashMap::default(),
+        tracks: FxHashMap::default(),
         readable_streams: Readable::default(),
         codecs: config.codecs,
         bus_sender: BusSender::new(bus_queue, wake.clone()),
@@ -283,6 +285,7 @@ impl Worker {
         for _ in 0..BATCHES_PER_PASS {
             let more = self.socket.receive(family, batch);
             let now = batch.arrival();
+            self.prefetch_senders(batch);
             for (path, datagram) in batch.datagrams() {
                 self.handle_datagram(now, path, datagram);
             }
@@ -295,6 +298,26 @@ impl Worker {
             }
         }
         true
+    }
+
+    /// The senders of a batch are met one after the other; their state is loaded side by side.
+    fn prefetch_senders(&self, batch: &ReceiveBatch) {
+        let slots = batch.remotes().filter_map(|from| self.demux.lookup(from));
+        let mut slots: smallvec::SmallVec<[Slot; 32]> = slots.collect();
+        slots.dedup();
+        if slots.len() < 2 {
+            return;
+        }
+        let senders = || slots.iter().filter_map(|slot| self.peers.get(*slot));
+        senders().for_each(|peer| peer.session.prefetch_receiving());
+        // What that points to.
+        for peer in senders() {
+            peer.session.publisher.prefetch();
+            let tracks = peer.published.iter();
+            tracks
+                .filter_map(|key| self.tracks.get(key))
+                .for_each(prefetch);
+        }
     }
 
     fn handle_datagram(&mut self, now: Instant, path: Path, datagram: &mut [u8]) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
@@ -70,6 +70,9 @@ impl Drop for LoadGauge {
         self.each(|rooms| rooms.fetch_sub(1, Ordering::Relaxed));
     }
 }
+
+/// While nobody is sent the picture, messages are looked at so often.
+const UNSEEN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs when a rung's picture is due.
 pub(super) struct VideoJob {
@@ -223,9 +226,10 @@ impl Job for VideoJob {
         if let Some(deadline) = deadline {
             self.watch_deadline(deadline);
         }
-        // The rungs keep their own beat; control messages are looked at once a picture at least.
+        // The rungs keep their own beat; control messages are looked at once a picture at least, or while nobody looks a
+        // little less often.
         let due = self.mix.next_tick(now);
-        Some(due.map_or(now + PICTURE_INTERVAL, |due| {
+        Some(due.map_or(now + UNSEEN_INTERVAL, |due| {
             due.clamp(now, now + PICTURE_INTERVAL)
         }))
     }

@@ -486,3 +486,42 @@ proptest! {
         }
     }
 }
+
+/// Sends a voice for `seconds`, in 20 ms; transport-wide messages, and compounds in all.
+fn told_about_a_voice(publisher: &mut Publisher, seconds: u64) -> (usize, usize, usize) {
+    let now = start();
+    let (mut messages, mut reports, mut compounds) = (0, 0, 0);
+    for at in 0..seconds * 1000 {
+        if at % 20 == 0 {
+            let number = at as u16 / 20;
+            let extensions = Extensions {
+                mid: Some("a"),
+                transport_cc: Some(number),
+                ..Extensions::default()
+            };
+            let packet = with_extensions(Ssrc(5), 111, number, 0, b"opus", extensions);
+            publisher
+                .handle_rtp(now + ms(at), &packet)
+                .expect("a voice");
+        }
+        let told = feedback(publisher, now + ms(at));
+        compounds += usize::from(!told.is_empty());
+        for packet in rtcp::packets(&told) {
+            messages += usize::from(matches!(packet, Ok(Rtcp::TransportWide(_))));
+            reports += usize::from(matches!(packet, Ok(Rtcp::ReceiverReport { .. })));
+        }
+    }
+    (messages, reports, compounds)
+}
+
+#[test]
+fn who_sends_a_voice_alone_is_told_less_often_and_reports_leave_with_that() {
+    let mut alone = Publisher::new(OWN);
+    alone.set_lines(&[audio_in()]);
+    let (messages, reports, compounds) = told_about_a_voice(&mut alone, 20);
+    assert!((72..=80).contains(&messages), "{messages} messages");
+    assert!((19..=26).contains(&reports), "{reports} reports");
+    assert_eq!(compounds, messages, "no datagram for a report alone");
+    let (messages, ..) = told_about_a_voice(&mut publisher(), 20);
+    assert!(messages > 150, "{messages} messages beside a picture");
+}

@@ -246,7 +246,7 @@ fn who_talks_is_encoded_for_by_what_their_link_loses() {
         sim.mix.add_listener(PeerId(n), AudioRung::Normal);
     }
     sim.mix.add_listener(PeerId(9), AudioRung::Normal);
-    let mut packets_for = |sim: &mut Sim, mix: MixId| {
+    let packets_for = |sim: &mut Sim, mix: MixId| {
         let mut packets = Vec::new();
         for _ in 0..400 {
             sim.run(1);
