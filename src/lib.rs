@@ -7,7 +7,7 @@ pub mod demo;
 pub mod http;
 pub mod ids;
 pub mod mcu;
-mod prefetch;
+pub mod prefetch;
 pub mod reach;
 pub mod room;
 pub mod rtp;

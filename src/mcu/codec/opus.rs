@@ -163,7 +163,7 @@ pub enum Coder {
     /// What libopus finds best for voices at the bit rate: mostly SILK, with CELT for what it leaves out.
     #[default]
     Voice,
-    /// CELT alone, of [`WITHOUT_SILK`] or more: a third of the work. It has no in-band FEC.
+    /// CELT alone, at 28 kbit/s or more: a third of the work. It has no in-band FEC.
     Celt,
 }
 
