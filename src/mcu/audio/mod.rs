@@ -22,6 +22,7 @@ use talksy_mixer::audio::{
 };
 
 pub use self::counters::{AUDIO_DROPS, AudioCounters, AudioDrops};
+use self::decoder::DecoderKind;
 pub use self::source::SourceDelay;
 use self::source::{AudioSource, Played};
 use self::stream::Streams;
@@ -200,6 +201,8 @@ pub struct AudioMix {
     listeners: Vec<Listener>,
     streams: Streams,
     allows_stereo: bool,
+    /// With levels, at once.
+    most_decoded: usize,
     spare_voices: Vec<Voice>,
     /// Who speaks, as far as that has been told.
     speaking: Vec<PeerId>,
@@ -224,6 +227,7 @@ impl AudioMix {
             listeners: Vec::new(),
             streams: Streams::new(config),
             allows_stereo: config.stereo,
+            most_decoded: config.mixer.max_decoded + 1,
             spare_voices: Vec::new(),
             speaking: Vec::new(),
             speaking_touched: Vec::new(),
@@ -246,6 +250,18 @@ impl AudioMix {
         };
         let id = self.mixer.add_source(OwnerId(peer.0), kind);
         self.sources.insert(track, AudioSource::new(peer, id));
+        self.stock_voices();
+    }
+
+    /// Decoders are made when sources come: none has to be made within a tick while the sources send Opus in one channel
+    /// and levels.
+    fn stock_voices(&mut self) {
+        let wanted = self.most_decoded.min(self.sources.len());
+        let awake = self.sources.values().filter(|source| source.is_awake());
+        let missing = wanted.saturating_sub(awake.count() + self.spare_voices.len());
+        let usual = DecoderKind::of(SourceCodec::Opus, false);
+        let made = (0..missing).map_while(|_| Voice::new(usual).ok());
+        self.spare_voices.extend(made);
     }
 
     /// What the packets of a track carry, if that is not Opus. Before its first packet.
