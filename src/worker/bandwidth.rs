@@ -381,10 +381,15 @@ struct Wishes {
     voices: (u64, u32),
 }
 
+/// More than this is lost on a link that carries less than it is sent, and has no room for a queue.
+const PATH_LOSS: f64 = 0.35;
+
 /// Nothing shows that a link carries less than it is sent, and the client has not said so (`limit`, bit/s).
 pub(super) fn is_calm(now: Instant, estimator: &Estimator, limit: Option<u64>) -> bool {
+    // What is lost although there is no queue is lost by the path, as long as it is not too much for that.
+    let by_path = estimator.loss() < PATH_LOSS && !estimator.lost_by_choking();
     estimator.queue_delay() < CALM_DELAY
-        && estimator.loss() < BAD_LOSS
+        && (estimator.loss() < BAD_LOSS || by_path)
         && limit.is_none_or(|limit| limit > estimator.path_estimate(now))
 }
 
