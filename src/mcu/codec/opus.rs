@@ -163,7 +163,7 @@ pub enum Coder {
     /// What libopus finds best for voices at the bit rate: mostly SILK, with CELT for what it leaves out.
     #[default]
     Voice,
-    /// CELT alone, at 28 kbit/s or more: a third of the work. It has no in-band FEC.
+    /// CELT alone, at 28 kbit/s or more: less work. It has no in-band FEC.
     Celt,
 }
 
@@ -196,8 +196,8 @@ impl OpusSettings {
         }
     }
 
-    /// For the ears of somebody who talks at the same time, over a link that loses nothing: a third of the work, or at
-    /// low bit rates four fifths. What that costs in quality is behind their own voice.
+    /// For the ears of somebody who talks at the same time, over a link that loses nothing: less work, at low bit
+    /// rates four fifths. What that costs in quality is behind their own voice.
     pub fn for_a_talker(self) -> Self {
         if self.bitrate >= WITHOUT_SILK {
             return OpusSettings {
