@@ -387,9 +387,12 @@ const PATH_LOSS: f64 = 0.35;
 /// Nothing shows that a link carries less than it is sent, and the client has not said so (`limit`, bit/s).
 pub(super) fn is_calm(now: Instant, estimator: &Estimator, limit: Option<u64>) -> bool {
     // What is lost although there is no queue is lost by the path, as long as it is not too much for that.
-    let by_path = estimator.loss() < PATH_LOSS && !estimator.lost_by_choking();
+    let bearable = match estimator.lost_by_choking() {
+        true => BAD_LOSS,
+        false => PATH_LOSS,
+    };
     estimator.queue_delay() < CALM_DELAY
-        && (estimator.loss() < BAD_LOSS || by_path)
+        && estimator.loss() < bearable
         && limit.is_none_or(|limit| limit > estimator.path_estimate(now))
 }
 

@@ -305,7 +305,7 @@ impl Worker {
             return;
         }
         for (at, &(slot, sender)) in subscribers.iter().enumerate() {
-            prefetch_receivers(&self.peers, subscribers, at);
+            prefetch_receivers(&self.peers, |n| Some(subscribers.get(at + n)?.0));
             let Some(peer) = self.peers.get_mut(slot) else {
                 continue;
             };

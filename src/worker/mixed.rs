@@ -494,12 +494,12 @@ impl Worker {
                 &frame.payload,
             )
         };
-        let listeners = routes.iter().filter(|(_, mix)| *mix == frame.mix);
-        let listeners: SmallVec<[(Slot, u64); 64]> = listeners
-            .filter_map(|(peer, _)| Some((*self.slots.get(peer)?, 0)))
-            .collect();
-        for (at, &(slot, _)) in listeners.iter().enumerate() {
-            prefetch_receivers(&self.peers, &listeners, at);
+        let mut listeners = std::mem::take(&mut self.listeners);
+        listeners.clear();
+        let hear = routes.iter().filter(|(_, mix)| *mix == frame.mix);
+        listeners.extend(hear.filter_map(|(peer, _)| self.slots.get(peer)));
+        for (at, &slot) in listeners.iter().enumerate() {
+            prefetch_receivers(&self.peers, |n| listeners.get(at + n).copied());
             let peer = &mut self.peers[slot];
             let Some(sound) = peer.receiving.sound.as_mut().filter(|sound| sound.line) else {
                 continue;
@@ -515,6 +515,7 @@ impl Worker {
                 self.dirty.push(slot);
             }
         }
+        self.listeners = listeners;
     }
 
     /// One picture of one rung to everybody on it. A client that moves to the rung begins with a keyframe, and

@@ -26,6 +26,7 @@ mod streams;
 mod tcp;
 mod thread;
 mod timers;
+mod upkeep;
 mod voices;
 
 pub use crate::mcu::bus::{LayoutTile, MixedLayout};

@@ -84,17 +84,14 @@ impl Peer {
     }
 }
 
-/// Loads the state of those who come a little after the one at `at` in a list of receivers: see [`crate::prefetch`].
-pub fn prefetch_receivers(peers: &Slab<Peer>, receivers: &[(Slot, u64)], at: usize) {
-    let ahead = |distance: usize| {
-        let (slot, _) = receivers.get(at + distance)?;
-        peers.get(*slot)
-    };
-    if let Some(peer) = ahead(4) {
+/// Loads the state of those whose turn comes soon, see [`crate::prefetch`]: `after` is who comes so many after the one who
+/// is sent something now.
+pub fn prefetch_receivers(peers: &Slab<Peer>, after: impl Fn(usize) -> Option<Slot>) {
+    if let Some(peer) = after(4).and_then(|slot| peers.get(slot)) {
         peer.session.prefetch_sending();
     }
     // What that points to.
-    if let Some(peer) = ahead(2) {
+    if let Some(peer) = after(2).and_then(|slot| peers.get(slot)) {
         peer.session.subscriber.prefetch();
     }
 }
